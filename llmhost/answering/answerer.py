@@ -19,6 +19,7 @@ from llmhost.answering.cache_session import CacheSession, CacheSessions, WarnOnc
 from llmhost.answering.flight import Flight, piece_of
 from llmhost.answering.question import Event, Latency, Question, Reply, Started, Text
 from llmhost.answering.renewals import Renewals
+from llmhost.answering.standalone import refers_back
 from llmhost.cache.keys import CacheKey
 from llmhost.cache.models import Answer, Hit, SemanticLookup
 from llmhost.cache.single_flight import Follow, Lead
@@ -58,6 +59,9 @@ class _Asked:
     #: whether no user asked it, but an answer was stale
     renews: bool = False
     lookup: SemanticLookup = _NOTHING
+    #: of a follow-up question, the session of what it asks by itself; None: it is looked up as it is
+    alone: CacheSession | None = None
+    condense_ms: float = 0.0
     #: the hit that is not served, as the cache is on trial
     shadow: Reply | None = None
     reply: Reply | None = None
@@ -69,13 +73,20 @@ class _Asked:
         session, reply = self.session, self.reply
         if session is None or reply is None or reply.source == "engine" or reply.entry is None:
             return None
-        return session.hit(reply.entry, at, self.lookup.verdict if reply.source == "semantic" else None)
+        if reply.source == "exact":
+            return session.hit(reply.entry, at, None)
+        return (self.alone or session).hit(reply.entry, at, self.lookup.verdict)
+
+    @property
+    def condensed(self) -> str:
+        return "" if self.alone is None else self.alone.key.question
 
     def latency(self, engine_seconds: float = 0.0) -> Latency:
         total = (time.perf_counter() - self.began) * 1000
         return Latency(
             total=total,
             load=self.lookup.load_ms,
+            condense=self.condense_ms,
             embed=self.lookup.embed_ms,
             lookup=self.exact_ms + self.lookup.lookup_ms,
             verify=self.lookup.verify_ms,
@@ -186,18 +197,33 @@ class Answerer:
         if (hit := await self._exact(asked, session)) is not None:
             return hit
         if not asked.question.exact_only:
-            asked.lookup = await session.semantic(
+            await self._condense(asked, session)
+            asked.lookup = await (asked.alone or session).semantic(
                 asked.question.threshold,
                 alone=self.under_way == 1,
                 usable=lambda answer: self._is_usable(answer, asked.question),
             )
+            session.available = (asked.alone or session).available
         served = asked.lookup.served
         if served is None:
             return None
         stale = self._is_stale(served.answer)
         return Reply(
-            served.answer, "semantic", asked.latency(), entry=served.entry, lookup=asked.lookup, stale=stale
+            served.answer,
+            "semantic",
+            asked.latency(),
+            entry=served.entry,
+            lookup=asked.lookup,
+            stale=stale,
+            condensed=asked.condensed,
         )
+
+    async def _condense(self, asked: _Asked, session: CacheSession) -> None:
+        """Finds out what a follow-up question asks by itself, where that is wanted."""
+        if session.condenses:
+            began = time.perf_counter()
+            asked.alone = await session.condensed()
+            asked.condense_ms = (time.perf_counter() - began) * 1000
 
     async def _ask(self, asked: _Asked) -> AsyncGenerator[Event]:
         """The answer of an engine. The first asker asks it; the others, of all processes, follow that one.
@@ -244,7 +270,8 @@ class Answerer:
         if session is None or hit.entry is None or question.only_cached or not question.store:
             return
         if hit.source == "semantic" and hit.lookup.served is not None:
-            question = replace(question, prompt=hit.lookup.served.question)
+            session = asked.alone or session
+            question = replace(session.question, prompt=hit.lookup.served.question)
         # One that is cut off at the few tokens that this asker wants would not be stored.
         longest = self.max_tokens and max(self.max_tokens, question.sampling.max_tokens or 0)
         sampling = replace(question.sampling, max_tokens=longest)
@@ -405,7 +432,7 @@ class Answerer:
             and asked.question.store
             and session is not None
             and collected.digest is not None  # without it, the answer would pass for one of other weights
-            and await session.store(answer, asked.lookup.vector, collected.digest)
+            and await self._store(asked, session, answer, collected.digest)
         )
         return Reply(
             answer,
@@ -416,7 +443,18 @@ class Answerer:
             lookup=asked.lookup,
             digest=collected.digest,
             shadow=asked.shadow,
+            condensed=asked.condensed,
         )
+
+    async def _store(self, asked: _Asked, session: CacheSession, answer: Answer, digest: str) -> bool:
+        """Keeps the answer; that to a follow-up question for the same conversation alone, and for others
+        under what it asks by itself, unless it speaks of its conversation."""
+        vector = asked.lookup.vector
+        if asked.alone is None:
+            return await session.store(answer, vector, digest)
+        if not refers_back(answer.text):
+            await asked.alone.store(answer, vector, digest)
+        return await session.store(answer, None, digest, exact_only=True)
 
     async def _count(self, asked: _Asked) -> None:
         event = _event(asked, self.clock())
@@ -528,5 +566,5 @@ def _event(asked: _Asked, now: float) -> QuestionEvent:
 
 def _steps(latency: Latency) -> dict[str, float]:
     """The steps that were taken, in milliseconds."""
-    steps = {name: getattr(latency, name) for name in ("embed", "lookup", "verify", "engine")}
+    steps = {name: getattr(latency, name) for name in ("condense", "embed", "lookup", "verify", "engine")}
     return {name: taken for name, taken in steps.items() if taken > 0}

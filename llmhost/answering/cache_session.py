@@ -13,7 +13,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from llmhost.answering.question import Question
 from llmhost.cache.keys import CacheKey
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 __all__ = [
     "CacheSession",
     "CacheSessions",
+    "Condenser",
     "FileWeights",
     "OwnWeights",
     "RecordedWeights",
@@ -131,6 +132,15 @@ class FileWeights(Weights):
         return await asyncio.to_thread(self._read)
 
 
+class Condenser(Protocol):
+    """Says what the last turn of a conversation asks."""
+
+    async def condense(self, question: Question) -> Question | None:
+        """The question that it asks, so that it stands alone; None where that is not known. Bounded in time.
+        Raises StoreError where Redis is away."""
+        ...
+
+
 _CACHE_OFF = "the cache is off"
 _NOT_ALL = "the cache does not do all that it should"
 _EXACT_ONLY = "only identical questions are answered from the cache"
@@ -142,7 +152,8 @@ class CacheSessions:
 
     Where Redis is away, it is left alone for `pause` seconds; `restore` is awaited before it is used again,
     and raises StoreError where it is still away. `weights` says what the fleet serves under a model's name,
-    and is asked no more than once in `digest_period` seconds.
+    and is asked no more than once in `digest_period` seconds. `condenser` None: follow-up questions are
+    looked up with all turns before them.
     """
 
     cache: SemanticCache
@@ -152,6 +163,7 @@ class CacheSessions:
     weights: Weights = field(default_factory=Weights)
     pause: float = _PAUSE
     digest_period: float = 0.0
+    condenser: Condenser | None = None
     clock: Callable[[], float] = time.monotonic
     sure: bool = field(default=True, init=False)
     away_until: float | None = field(default=None, init=False)
@@ -249,6 +261,26 @@ class CacheSession:
                 return await self.sessions.cache.exact(self.key)
         return None
 
+    @property
+    def condenses(self) -> bool:
+        """Whether it may be asked what the question means without the turns before it: that asks an engine,
+        and is remembered."""
+        question = self.question
+        wanted = self.sessions.condenser is not None and bool(question.history)
+        return wanted and question.store and not question.only_cached
+
+    async def condensed(self) -> CacheSession | None:
+        """The session of the question that the last turn of a conversation asks by itself; None where that is
+        not known, so that it is looked up with all turns before it."""
+        condenser = self.sessions.condenser
+        with self._degrading():
+            alone = await condenser.condense(self.question) if condenser and self.available else None
+            if alone is not None and (key := alone.key()) is not None:
+                session = CacheSession(self.sessions, alone, key)
+                await session.place()
+                return session
+        return None
+
     async def semantic(
         self,
         threshold: float | None,
@@ -264,9 +296,17 @@ class CacheSession:
                     return await self.sessions.cache.semantic(self.key, threshold, alone=alone, usable=usable)
         return SemanticLookup()
 
-    async def store(self, answer: Answer, vector: NDArray[np.float32] | None, digest: str = "") -> bool:
+    async def store(
+        self,
+        answer: Answer,
+        vector: NDArray[np.float32] | None,
+        digest: str = "",
+        *,
+        exact_only: bool = False,
+    ) -> bool:
         """Keeps the answer of the weights with this digest, under the question's vector where that is known
-        already; says if it did. The session is then at the entry of what was served, whatever was expected.
+        already; says if it did. `exact_only`: it is served to the same text only. The session is then at the
+        entry of what was served, whatever was expected.
         """
         with self._degrading():
             if self.available:
@@ -274,7 +314,7 @@ class CacheSession:
                 if key is not None and key != self.key:
                     self.key = key
                     await self.sessions.seen(self.question.model, digest)
-                if self.question.exact_only:
+                if exact_only or self.question.exact_only:
                     vector = None
                 elif vector is None:
                     vector = await self._embed()

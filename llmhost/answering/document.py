@@ -15,7 +15,8 @@ def reply_document(reply: Reply, question: Question, *, explain: bool) -> dict[s
     when it was generated; times are milliseconds. `explain` lists every stored question that was
     considered, most similar first, none for an exact hit; `reason` says in words why none was served.
     `shadow` is the hit that was not served, as the cache is on trial. `stale`: the answer of the hit has
-    outlived its time, and another one is asked for.
+    outlived its time, and another one is asked for. `condensed` is the question that stands alone which a
+    follow-up question was looked up as.
     """
     answer, shadow = reply.answer, reply.shadow
     matched = reply.lookup.served if reply.source == "semantic" else None
@@ -27,6 +28,7 @@ def reply_document(reply: Reply, question: Question, *, explain: bool) -> dict[s
         "similarity": matched.similarity if matched else None,
         "confidence": reply.confidence,
         "matched_question": matched.question if matched else None,
+        "condensed": reply.condensed or None,
         "entry": reply.entry,
         "stale": reply.stale,
         "model": answer.model,

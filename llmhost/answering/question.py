@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Any, Literal, TypedDict, Unpack
@@ -39,6 +39,7 @@ __all__ = [
     "Text",
     "make_completion",
     "make_question",
+    "standing_alone",
 ]
 
 Source = Literal["exact", "semantic", "engine"]
@@ -335,6 +336,28 @@ def make_completion(
     )
 
 
+def standing_alone(config: Config, question: Question, text: str) -> Question | None:
+    """The question that the last turn of a conversation asks, where `text` says it without the turns before:
+    in the same scope, but for them. None where an answer to it may not be served to others. It is kept no
+    longer than the answer to the turn itself."""
+    alone = make_question(
+        config,
+        [Message("user", text)],
+        model=question.model,
+        system=question.system or "",
+        sampling=question.sampling,
+        fields=question.fields,
+        threshold=question.threshold,
+        tenant=question.tenant,
+        max_age=question.max_age,
+        user=question.user,
+    )
+    if alone.exact_only or not alone.use_cache:
+        return None
+    lifetimes = [one for one in (alone.lifetime, question.lifetime) if one is not None]
+    return replace(alone, lifetime=min(lifetimes, default=None))
+
+
 def _checked_turns(config: Config, turns: list[Message], rest: str, *, forgets: bool) -> list[Message]:
     """The turns that are sent together with `rest`. Raises UsageError where they are too long."""
     if forgets:
@@ -453,6 +476,7 @@ class Latency:
 
     total: float
     load: float = 0.0
+    condense: float = 0.0
     embed: float = 0.0
     lookup: float = 0.0
     verify: float = 0.0
@@ -469,7 +493,8 @@ class Reply:
     `finish_reason` is "stop" is complete, and cached. `digest` names the weights that an engine's answer is
     of: empty where they have no name, None where it was not told. `shadow` is the hit that was not served
     but compared with this answer. `stale`: the hit's answer has outlived its time, and another one is asked
-    for.
+    for. `condensed` is the question that stands alone which the last turn of a conversation was looked up as,
+    empty where it was looked up with all turns before it.
     """
 
     answer: Answer
@@ -481,6 +506,7 @@ class Reply:
     digest: str | None = ""
     shadow: Reply | None = None
     stale: bool = False
+    condensed: str = ""
 
     @property
     def confidence(self) -> float | None:

@@ -326,6 +326,8 @@ def show_explanation(out: Output, reply: Mapping[str, Any]) -> None:
     ``--quiet``."""
     because = f": “{clean(reply['because'])}”" if reply["because"] else ""
     out.note(f"· {reply['kind']} question{because}")
+    if reply["condensed"]:
+        out.note(f"· looked up as “{clean(shortened(reply['condensed']))}”")
     if reply["source"] == "exact":
         out.note("· exact match: the same question is stored")
     elif not reply["explain"]:

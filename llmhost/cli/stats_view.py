@@ -212,7 +212,7 @@ def _steps(report: Report) -> list[tuple[str, str]]:
 
 def ordered_steps(report: Report) -> Sequence[tuple[str, Percentiles]]:
     """The steps in the order in which a question takes them."""
-    order = ("embed", "lookup", "verify", "engine")
+    order = ("condense", "embed", "lookup", "verify", "engine")
     known = report.steps.items()
     return sorted(known, key=lambda step: order.index(step[0]) if step[0] in order else len(order))
 

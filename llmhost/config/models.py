@@ -195,6 +195,16 @@ class CacheConfig(Section):
     judge_timeout: Duration = Field(
         3.0, le=60, description="Time limit of the judge; after it, the question goes to an engine."
     )
+    conversations: Literal["same", "condense"] = Field(
+        "same",
+        description="When a follow-up question hits: `same`: where all earlier turns are the same. "
+        "`condense`: also in other conversations: the fleet's own model turns it into a question that stands "
+        "alone, which is looked up like any other. Measure first whether it is good enough: `llmhost cache "
+        "tune condense`.",
+    )
+    condense_timeout: Duration = Field(
+        3.0, le=60, description="Time limit for that; after it, the question goes to an engine as it is."
+    )
     audit_share: float = Field(
         0.02,
         ge=0,

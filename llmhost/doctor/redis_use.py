@@ -160,7 +160,8 @@ def keys(config: Config, mark: str) -> Sequence[str]:
         ),
         *(fleet.ledger_sums("day", 0), fleet.ledger_periods, fleet.rentals, fleet.bills),
         fleet.boots,
-        *(fleet.trust("verified"), fleet.audits("verified"), fleet.judge, fleet.trial),
+        *(fleet.trust("verified"), fleet.audits("verified")),
+        *(fleet.judge, fleet.condenser, fleet.trial),
         *(cache.response(mark), cache.metadata(mark), cache.embedding(mark), cache.flight(mark)),
         *(
             cache.index(mark, mark),
@@ -169,7 +170,8 @@ def keys(config: Config, mark: str) -> Sequence[str]:
             cache.vector(mark, mark),
             cache.vector_log(mark, mark),
         ),
-        *(cache.layout, cache.recent, cache.volume, cache.judged(mark), cache.served(mark, mark)),
+        *(cache.layout, cache.recent, cache.volume, cache.judged(mark)),
+        *(cache.condensed(mark), cache.served(mark, mark)),
     )
 
 

@@ -141,7 +141,7 @@ class Traces:
     ) -> None:
         """The steps of one answer, each after the one before; the engine's ends when the answer was whole."""
         latency = reply.latency
-        lookup = begin + _ms(latency.load + latency.embed + latency.lookup)
+        lookup = begin + _ms(latency.load + latency.condense + latency.embed + latency.lookup)
         self._step("lookup", within, begin, lookup)
         self._step("verify", within, lookup, lookup + _ms(latency.verify))
         if reply.source != "engine":

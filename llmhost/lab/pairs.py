@@ -191,8 +191,8 @@ def read_pairs(path: Path) -> Lines[Pair]:
     return read_lines(path, pair, hint=_HINT)
 
 
-def sample(pairs: Sequence[Pair], limit: int | None) -> Sequence[Pair]:
-    """At most `limit` of the pairs, drawn at random but always the same ones, in their order."""
+def sample(pairs: Sequence[Row], limit: int | None) -> Sequence[Row]:
+    """At most `limit` of the rows, drawn at random but always the same ones, in their order."""
     if limit is None or limit >= len(pairs):
         return pairs
     drawn = random.Random(_SEED).sample(range(len(pairs)), limit)

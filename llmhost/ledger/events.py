@@ -19,12 +19,13 @@ class Outcome(StrEnum):
     LEFT = "left"  # there was none, and none was wanted any more: the user left, or takes cached ones alone
     AUDIT = "audit"  # not a user's question: an engine was asked again what the cache had answered
     JUDGE = "judge"  # not a user's question: an engine was asked whether two questions have the same answer
+    CONDENSE = "condense"  # not a user's question: an engine was asked what a follow-up question means
     RENEWAL = "renewal"  # not a user's question: an engine was asked again as the cached answer was stale
     EMBEDDING = "embedding"  # not a question: an engine gave vectors of texts
 
 
 #: what engines do besides answering users' questions: it costs all the same
-NO_QUESTIONS = frozenset({Outcome.AUDIT, Outcome.JUDGE, Outcome.RENEWAL, Outcome.EMBEDDING})
+NO_QUESTIONS = frozenset({Outcome.AUDIT, Outcome.JUDGE, Outcome.CONDENSE, Outcome.RENEWAL, Outcome.EMBEDDING})
 
 
 @dataclass(frozen=True, slots=True)

@@ -100,7 +100,8 @@ class Report:
     """`hit_ratio` is hits over hits and misses: questions that bypassed the cache, or got no answer,
     are no evidence about it. `hit_user_ms` and `miss_user_ms` are what users waited, by which the targets are
     judged; `hit_ms` and `miss_ms` leave out the start of a command and the loading of the models. `judged`
-    counts the pairs of questions that an engine was asked to judge, `audits` the hits that one answered as
+    counts the pairs of questions that an engine was asked to judge, `condensed` the follow-up questions that
+    one was asked to say so that they stand alone, `audits` the hits that one answered as
     well, `renewals` the stale answers that one renewed, and `embeddings` the requests for which one gave
     vectors: none of these is among the `requests`. Tokens are those that engines worked on. `kinds` counts
     questions by whether their answers keep; `left` are questions whose user wanted no answer any more, and
@@ -116,6 +117,7 @@ class Report:
     errors: int
     left: int
     judged: int
+    condensed: int
     embeddings: int
     audits: int
     renewals: int
@@ -164,6 +166,7 @@ def make_report(
         errors=errors,
         left=left,
         judged=totals.count(Outcome.JUDGE),
+        condensed=totals.count(Outcome.CONDENSE),
         embeddings=totals.count(Outcome.EMBEDDING),
         audits=totals.count(Outcome.AUDIT),
         renewals=totals.count(Outcome.RENEWAL),

@@ -151,6 +151,11 @@ class FleetKeys:
         return f"{self.prefix}:judge"
 
     @property
+    def condenser(self) -> str:
+        """Hash: the last measurement of the fleet's condenser."""
+        return f"{self.prefix}:condenser"
+
+    @property
     def trial(self) -> str:
         """What `doctor` writes and deletes; names of several keys begin with it."""
         return f"{self.prefix}:trial"
@@ -254,6 +259,10 @@ class NamespaceKeys:
     def judged(self, pair: str) -> str:
         return f"{self.namespace}:judged:{pair}"
 
+    def condensed(self, conversation: str) -> str:
+        """String: the question that the last turn of a conversation was condensed to, or nothing."""
+        return f"{self.namespace}:condensed:{conversation}"
+
     def served(self, fleet: str, tenant: str, user: str = "") -> str:
         """Sorted set: the entries that were served to other wordings of a tenant, or of one of its users, by
         when, Unix seconds. No tenant's name has a control character, so that none is another's user."""
@@ -272,6 +281,7 @@ class NamespaceKeys:
             "vector_log",
             "vector",
             "judged",
+            "condensed",
             "served",
         )
         return (*(f"{self.namespace}:{kind}:*" for kind in kinds), self.layout, self.recent, self.volume)

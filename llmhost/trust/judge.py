@@ -7,34 +7,22 @@ text cannot close, pairs that talk to the judge are not shown to it at all, and 
 from __future__ import annotations
 
 import asyncio
-import json
-import math
 import re
-import time
-import unicodedata
-from collections.abc import Callable, Sequence
-from contextlib import aclosing
-from dataclasses import asdict, dataclass, field
-from functools import cache
-from pathlib import Path
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from llmhost.answering.answerer import engine_answer
-from llmhost.answering.cache_session import WarnOnce
-from llmhost.cache.calibration import Tally, served_error
-from llmhost.cache.guards.word_lists import read_sections
 from llmhost.cache.keys import pair_id
 from llmhost.cache.models import Judgement
 from llmhost.engines.engine import ChatRequest, Message, Sampling
-from llmhost.engines.pool import Collected, Pool
-from llmhost.errors import LlmhostError, StateError, StoreError
-from llmhost.ledger.events import Outcome, engine_event
-from llmhost.ledger.ledger import Ledger
+from llmhost.errors import LlmhostError, StateError
+from llmhost.ledger.events import Outcome
 from llmhost.store.client import is_sharded, text, translate_errors
 from llmhost.store.keys import FleetKeys, NamespaceKeys
+from llmhost.trust.fleet_model import EvaluationStore, FleetModel, low_end, nearest_rank, percent, quoted
+from llmhost.trust.injection import looks_like_injection
 
 if TYPE_CHECKING:
-    from pydantic import TypeAdapter
     from redis.asyncio import Redis
 
 __all__ = [
@@ -46,36 +34,7 @@ __all__ = [
     "LlmJudge",
     "Trial",
     "evaluation_of",
-    "looks_like_injection",
 ]
-
-# Does a question talk to the judge instead of asking something? Pure.
-#
-# A judge that is a language model can be talked to by what it judges. A pair that tries is not judged: that
-# costs one answer of an engine, and being fooled would serve the answer to another question. So this looks
-# for too much rather than too little.
-
-_PATTERNS = read_sections(Path(__file__).parent / "injection.txt")
-
-
-def _said(pattern: str) -> str:
-    for name, _, part in (entry.partition(" = ") for entry in _PATTERNS["parts"]):
-        pattern = pattern.replace(f"<{name}>", part)
-    return rf"\b(?:{pattern})\b"
-
-
-_SAID = re.compile("|".join(map(_said, _PATTERNS["words"])))
-_MARKED = re.compile("|".join(_PATTERNS["marks"]), re.MULTILINE)
-_BETWEEN = re.compile(r"[\W_]+")
-
-
-def looks_like_injection(text: str) -> bool:
-    """Whether the text addresses the model that judges it, also where it hides that in odd letters."""
-    # As it is read: wide and styled letters as plain ones, nothing that cannot be seen.
-    letters = unicodedata.normalize("NFKC", text).casefold()
-    plain = "".join(letter for letter in letters if unicodedata.category(letter) != "Cf")
-    return bool(_MARKED.search(plain) or _SAID.search(_BETWEEN.sub(" ", plain)))
-
 
 # Is a model good enough to judge? From pairs whose answer is known. Pure.
 
@@ -119,9 +78,9 @@ class JudgeEvaluation:
         if self.low is None or not self.yes:
             return f"it never said yes in {self.pairs} pairs"
         if self.low < ENOUGH_PRECISION:
-            few = "too few to say: " if _low(self.yes, self.yes) < ENOUGH_PRECISION else ""
-            found = f"{few}of its {self.yes} yes verdicts {_percent(self.precision or 0.0)} were right"
-            return f"{found}, at least {_percent(self.low)} with 95 % certainty; 90 % is wanted"
+            few = "too few to say: " if low_end(self.yes, self.yes) < ENOUGH_PRECISION else ""
+            found = f"{few}of its {self.yes} yes verdicts {percent(self.precision or 0.0)} were right"
+            return f"{found}, at least {percent(self.low)} with 95 % certainty; 90 % is wanted"
         if not self.p95_ms < timeout * 1000:
             return f"1 of 20 verdicts takes longer than {timeout:g} s, or does not come"
         return None
@@ -138,27 +97,13 @@ def evaluation_of(model: str, trials: Sequence[Trial], now: float) -> JudgeEvalu
         pairs=len(trials),
         yes=len(yes),
         precision=right / len(yes) if yes else None,
-        low=_low(right, len(yes)) if yes else None,
+        low=low_end(right, len(yes)) if yes else None,
         recall=right / same if same else None,
         silent=sum(trial.said is None for trial in trials) / len(trials),
-        p50_ms=_nearest_rank(slowest, 0.50),
-        p95_ms=_nearest_rank(slowest, 0.95),
+        p50_ms=nearest_rank(slowest, 0.50),
+        p95_ms=nearest_rank(slowest, 0.95),
         at=now,
     )
-
-
-def _low(right: int, of: int) -> float:
-    """The lower end of the 95 % interval of a share."""
-    high = served_error(Tally(right, of - right)).high
-    return 0.0 if high is None else 1 - high
-
-
-def _percent(share: float) -> str:
-    return f"{100 * share:.1f} %"
-
-
-def _nearest_rank(ordered: Sequence[float], share: float) -> float:
-    return ordered[max(0, math.ceil(share * len(ordered)) - 1)]
 
 
 # What judges have said, and how well they judge, in Redis.
@@ -195,43 +140,11 @@ class Judgements:
         return self._keys.judged(pair_id(scope, question, stored))
 
 
-class JudgeEvaluationStore:
-    """The last measurement of a fleet's judge, without a lifetime.
-
-    Every method raises StoreError where Redis is away or will not write.
-    """
+class JudgeEvaluationStore(EvaluationStore[JudgeEvaluation]):
+    """The last measurement of a fleet's judge."""
 
     def __init__(self, client: Redis, fleet: str) -> None:
-        self._client = client
-        self._key = FleetKeys(fleet, is_sharded(client)).judge
-
-    async def write(self, evaluation: JudgeEvaluation) -> None:
-        """Takes the place of the one before."""
-        fields = asdict(evaluation).items()
-        with translate_errors():
-            pipeline = self._client.pipeline(transaction=True)
-            pipeline.delete(self._key)
-            pipeline.hset(self._key, mapping={name: "" if value is None else value for name, value in fields})
-            await pipeline.execute()
-
-    async def read(self, model: str) -> JudgeEvaluation | None:
-        """The measurement of this model; None where there is none, or none that makes sense."""
-        with translate_errors():
-            row = await self._client.hgetall(self._key)
-        values = {text(name): text(value) or None for name, value in row.items()}
-        try:
-            found = _adapter().validate_python(values)
-        except ValueError:
-            return None
-        numbers = [value for value in asdict(found).values() if isinstance(value, float)]
-        return found if found.model == model and all(0 <= number < math.inf for number in numbers) else None
-
-
-@cache
-def _adapter() -> TypeAdapter[JudgeEvaluation]:
-    from pydantic import TypeAdapter
-
-    return TypeAdapter(JudgeEvaluation)
+        super().__init__(client, FleetKeys(fleet, is_sharded(client)).judge, JudgeEvaluation)
 
 
 #: characters of both questions; longer ones take the engine longer than an answer may be worth
@@ -253,18 +166,8 @@ _OTHER = {"yes": re.compile(r"\bno\b", re.IGNORECASE), "no": re.compile(r"\byes\
 
 
 @dataclass(slots=True)
-class LlmJudge:
-    """Asks `model` about pairs, each within `timeout` seconds. `slots` is how many requests a worker
-    serves at once. Its calls are counted in the ledger, apart from questions; None: nowhere.
-    """
-
-    pool: Pool
-    model: str
-    timeout: float
-    slots: int
-    ledger: Ledger | None
-    warn_once: WarnOnce
-    clock: Callable[[], float] = time.time
+class LlmJudge(FleetModel):
+    """Asks the fleet's model about pairs."""
 
     async def compare(self, one: str, other: str) -> bool | None:
         """Whether both have the same full answer; None where it said neither YES nor NO, or not in time, or
@@ -274,30 +177,8 @@ class LlmJudge:
         """
         if len(one) + len(other) > _LONGEST_PAIR or looks_like_injection(one) or looks_like_injection(other):
             return None
-        began, collected = time.perf_counter(), Collected()
-        try:
-            async with (
-                asyncio.timeout(self.timeout),
-                aclosing(self.pool.stream(_request(self.model, *sorted((one, other))))) as events,
-            ):
-                async for event in events:
-                    collected.add(event)
-        except TimeoutError:
-            return None
-        finally:
-            await self._count(collected, began)
-        return _verdict(collected.text)
-
-    async def _count(self, collected: Collected, began: float) -> None:
-        """The time of a worker is paid for, whatever it answered."""
-        if collected.assigned is None or self.ledger is None:
-            return
-        answer = engine_answer(collected, self.model, self.clock(), self.slots)
-        elapsed_ms = (time.perf_counter() - began) * 1000
-        try:
-            await self.ledger.record(engine_event(self.clock(), Outcome.JUDGE, elapsed_ms, [answer]))
-        except StoreError as error:
-            self.warn_once.warn("the judge's work is not counted", error)
+        said = await self._ask(_request(self.model, *sorted((one, other))), Outcome.JUDGE)
+        return None if said is None else _verdict(said)
 
 
 @dataclass(slots=True)
@@ -345,17 +226,9 @@ class FleetJudge:
 
 
 def _request(model: str, one: str, other: str) -> ChatRequest:
-    asked = f"<pair>\n{_quoted(one)}\n{_quoted(other)}\n</pair>\n{_ASKED}"
+    asked = f"<pair>\n{quoted(one)}\n{quoted(other)}\n</pair>\n{_ASKED}"
     messages = (Message("system", _TASK), Message("user", asked))
     return ChatRequest(model, messages, Sampling(temperature=0.0, max_tokens=_MOST_TOKENS))
-
-
-def _quoted(question: str) -> str:
-    """As a JSON string that holds no mark of ours; other scripts stay as they are, so that it can read
-    them.
-    """
-    text = json.dumps(question.encode("utf-8", "replace").decode(), ensure_ascii=False)
-    return text.replace("<", "\\u003c").replace(">", "\\u003e")
 
 
 def _verdict(answer: str) -> bool | None:

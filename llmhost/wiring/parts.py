@@ -41,8 +41,8 @@ if TYPE_CHECKING:
     from llmhost.ledger.report import Targets
     from llmhost.store.embedded import EmbeddedRedis
     from llmhost.trust.audit import Auditor
-    from llmhost.trust.judge import FleetJudge, JudgeEvaluationStore, LlmJudge
     from llmhost.trust.shadow import ShadowComparison
+    from llmhost.wiring.fleet_model import FleetModelParts
     from llmhost.wiring.other_fleets import OtherFleet, OtherFleets
 
 __all__ = ["Wiring"]
@@ -332,12 +332,15 @@ class Wiring(AsyncExitStack):
             lost = error
             self.warn_once.warn("the cache is off", error)
         config, client = self._config, self.redis_client()
-        sessions = judge = None
+        sessions = judge = condenser = None
         if config.cache.enabled:
             if config.cache.judge and not config.redis.cache_only:
-                judge = self._fleet_judge(client)
+                judge = self._fleet_model(client).fleet_judge()
+            if config.cache.conversations == "condense" and not config.redis.cache_only:
+                condenser = self._fleet_model(client).fleet_condenser()
             restore = None if self.embedded_redis is None else self._ensure_redis
             sessions = self.caches.sessions(client, self.warn_once, judge, restore, goes_on=goes_on)
+            sessions.condenser = condenser
             if lost is not None:
                 sessions.lost()
         if goes_on and self._audit_sampler is not None:
@@ -476,35 +479,17 @@ class Wiring(AsyncExitStack):
         queue = AuditQueue(self.redis_client(), self._config.fleet.name, cache.policy)
         return AuditSampler(queue, cache.audit_share, self.warn_once)
 
-    async def llm_judge(self) -> LlmJudge:
-        """The fleet's model as a judge, to be measured. Raises StoreError."""
-        client = await self.redis()
-        return self._judge(client, self._pool(client))
+    async def fleet_model(self) -> FleetModelParts:
+        """What the fleet's own model is asked for llmhost itself. Raises StoreError."""
+        return self._fleet_model(await self.redis())
 
-    def _judge(self, client: Redis, pool: Pool) -> LlmJudge:
-        from llmhost.ledger.ledger import Ledger
-        from llmhost.trust.judge import LlmJudge
+    def _fleet_model(self, client: Redis) -> FleetModelParts:
+        from llmhost.wiring.fleet_model import FleetModelParts
 
-        config, ledger = self._config, Ledger(client, self._config.fleet.name)
-        timeout, slots = config.cache.judge_timeout, config.engine.slots
-        return LlmJudge(pool, config.engine.model, timeout, slots, ledger, self.warn_once)
+        def pool(background: bool) -> Pool:
+            return self._pool(client, background=background)
 
-    def _fleet_judge(self, client: Redis) -> FleetJudge:
-        """The judge that remembers, and is silent where it is not good enough."""
-        from llmhost.trust.judge import FleetJudge, JudgeEvaluationStore, Judgements
-
-        config = self._config
-        return FleetJudge(
-            self._judge(client, self._pool(client, background=True)),
-            Judgements(client, self.caches.keys, config.cache.embedding_ttl),
-            JudgeEvaluationStore(client, config.fleet.name),
-        )
-
-    async def judge_evaluations(self) -> JudgeEvaluationStore:
-        """What was measured of the judge. Raises StoreError."""
-        from llmhost.trust.judge import JudgeEvaluationStore
-
-        return JudgeEvaluationStore(await self.redis(), self._config.fleet.name)
+        return FleetModelParts(self._config, client, self.caches.keys, self.warn_once, pool)
 
     def _pool(self, client: Redis, *, background: bool = False) -> Pool:
         """In the `background`: for what is asked beside the users' own questions."""

@@ -21,7 +21,7 @@ _CONFIG, _AUTHORITY = "llmhost.yaml", "redis-ca.pem"
 
 #: of a section, what is not for a worker: files of this machine, what it may not write, where it listens
 _ENGINE = {"model_path", "threads", "keep_alive"}
-_CACHE = {"judge", "audit_share", "shadow"}
+_CACHE = {"judge", "audit_share", "shadow", "conversations"}
 _GATEWAY = {"aliases", "user_header", "max_body", "queue", "queue_timeout"}
 
 

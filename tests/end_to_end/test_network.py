@@ -29,6 +29,8 @@ WORDINGS = (
 #: Files of the user's for the commands that read one.
 FILES = {
     "pairs.jsonl": '{"a": "How old is Rome?", "b": "What is the age of Rome?", "same": true}\n',
+    "conversations.jsonl": '{"turns": ["Who was Marie Curie?", "A physicist."], "last": "When did she die?", '
+    '"standalone": "When did Marie Curie die?"}\n',
     "stream.jsonl": '{"question": "How old is Rome?", "class": "age"}\n',
     "questions.txt": "How old is Rome?\n",
     "trace.csv": "time,prompt_tokens,completion_tokens\n0,10,10\n60,10,10\n",
@@ -59,6 +61,7 @@ COMMANDS = [
     ["cache", "tune", "show"],
     ["cache", "tune", "reset", "--yes"],
     ["cache", "tune", "judge", "pairs.jsonl"],
+    ["cache", "tune", "condense", "conversations.jsonl"],
     ["cache", "tune", "pairs.jsonl"],
     ["cache", "eval", "pairs.jsonl", "--plot", "chart.svg"],
     ["cache", "replay", "stream.jsonl"],
@@ -82,7 +85,7 @@ COMMANDS = [
     ["down", "--all"],
 ]
 #: Commands that need what this fleet has not: a market, a shell, a model that can judge; some checks fail.
-MAY_FAIL = ("doctor", "offers", "ssh", "cache tune judge", "cache tune pairs.jsonl")
+MAY_FAIL = ("doctor", "offers", "ssh", "cache tune judge", "cache tune condense", "cache tune pairs.jsonl")
 #: Commands that are not in the list, and why.
 BESIDES = {
     "serve": "`up` starts it, and it runs beside the others",

@@ -18,13 +18,22 @@ def test_keys_of_a_fleet_are_named_as_documented() -> None:
         "llmhost:f:speed:w",
         "llmhost:f:ledger:minute:60",
     ]
-    assert [keys.workers, keys.machines, keys.scale, keys.traffic, keys.draining, keys.judge] == [
+    assert [
+        keys.workers,
+        keys.machines,
+        keys.scale,
+        keys.traffic,
+        keys.draining,
+        keys.judge,
+        keys.condenser,
+    ] == [
         "llmhost:f:workers",
         "llmhost:f:machines",
         "llmhost:f:scale",
         "llmhost:f:traffic",
         "llmhost:f:draining",
         "llmhost:f:judge",
+        "llmhost:f:condenser",
     ]
     assert keys.gpu_speed("m:7b", "RTX 4090") == "llmhost:f:gpu:RTX 4090:m:7b"
     assert [keys.ledger_periods, keys.rentals, keys.bills, keys.boots] == [
@@ -52,6 +61,7 @@ def test_keys_of_a_namespace_are_named_as_documented() -> None:
         keys.vector_log("minilm", "s"),
         keys.vector("minilm", "e"),
         keys.judged("p"),
+        keys.condensed("c"),
         keys.served("blue", "acme"),
     ]
     assert names == [
@@ -65,6 +75,7 @@ def test_keys_of_a_namespace_are_named_as_documented() -> None:
         "cache:vector_log:minilm:s",
         "cache:vector:minilm:e",
         "cache:judged:p",
+        "cache:condensed:c",
         "cache:served:blue:acme",
     ]
     whole = {keys.layout, keys.recent, keys.volume}

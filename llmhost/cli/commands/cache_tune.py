@@ -26,9 +26,10 @@ if TYPE_CHECKING:
     from llmhost.config.models import Config
     from llmhost.lab.evaluate import Frontier
     from llmhost.lab.tune import ErrorLimits, Tuning
+    from llmhost.trust.condense import CondenserEvaluation
     from llmhost.trust.judge import JudgeEvaluation
 
-__all__ = ["app", "measure_judge"]
+__all__ = ["app", "measure_condenser", "measure_judge"]
 
 
 class _Tune(Group):
@@ -81,6 +82,7 @@ def tune_cache(
     Examples:
       llmhost cache tune pairs.jsonl --max-error 0.01
       llmhost cache tune judge pairs.jsonl --limit 100
+      llmhost cache tune condense conversations.jsonl
       llmhost cache tune show
       llmhost cache tune reset --yes
     """
@@ -340,7 +342,8 @@ async def measure_judge(options: Globals, config: Config, file: Path, limit: int
         )
     options.output.note(f"asking {config.engine.model} about {len(pairs):,} pairs")
     async with wired(options, config) as wiring:
-        judge, store = await wiring.llm_judge(), await wiring.judge_evaluations()
+        model = await wiring.fleet_model()
+        judge, store = model.judge(), model.judge_evaluations()
         evaluation = await measured(judge.compare, config.engine.model, pairs, wiring.now())
         await store.write(evaluation)
     fault, on = evaluation.disqualification(config.cache.judge_timeout), config.cache.judge
@@ -385,3 +388,98 @@ def _show_judge(output: JudgeEvaluation, console: Console, verdict: str) -> None
 
 def _share(share: float | None) -> str:
     return "it never answered yes" if share is None else percent(share)
+
+
+# Is it good enough to say what a follow-up question asks?
+
+#: conversations; where at most some of a hundred questions are wrong, that can be shown
+_CONVERSATIONS = 200
+
+
+@app.command("condense")
+def condense_conversations(
+    ctx: typer.Context,
+    file: Annotated[
+        Path,
+        typer.Argument(
+            metavar="FILE",
+            help='JSON lines {"turns": [...], "last", "standalone"}; the first turn is a user\'s. Or .gz.',
+        ),
+    ],
+    limit: Annotated[
+        int | None, typer.Option(min=1, metavar="N", help="Ask about N lines, always the same ones.")
+    ] = None,
+) -> None:
+    """Measure whether the fleet's own model can say what a follow-up question asks, by itself.
+
+    It is asked about conversations whose last turn is known to ask a question. The result is remembered:
+    with `cache.conversations: condense`, follow-up questions are condensed only where the model was found
+    good enough. Write the known question in as few words as it needs, and null where the last turn asks
+    nothing by itself, as "yes, cancel it".
+
+    Examples:
+      llmhost cache tune condense conversations.jsonl
+      llmhost cache tune condense conversations.jsonl --limit 100
+    """
+    options = globals_of(ctx)
+    run_async(measure_condenser(options, configured(options), file, limit))
+
+
+async def measure_condenser(options: Globals, config: Config, file: Path, limit: int | None = None) -> None:
+    """Asks the condenser about at most `limit` lines of the file, prints how well it did, and remembers it.
+
+    Raises:
+        UsageError: the file cannot be read.
+        LlmhostError: there is no worker to ask, or Redis is away.
+    """
+    from llmhost.lab.conversations import measured, read_conversations
+    from llmhost.lab.pairs import sample, skipped_words
+
+    known = read_conversations(file)
+    if known.broken:
+        options.output.warn(skipped_words(file, known.broken))
+    lines = sample(known.rows, _CONVERSATIONS if limit is None else limit)
+    conversations = [one for line in lines for one in line]
+    options.output.note(f"asking {config.engine.model} about {counted(len(conversations), 'conversation')}")
+    async with wired(options, config) as wiring:
+        model = await wiring.fleet_model()
+        condense = model.condenser().condense
+        evaluation = await measured(condense, config.engine.model, conversations, wiring.now())
+        await model.condenser_evaluations().write(evaluation)
+    fault = evaluation.disqualification(config.cache.condense_timeout)
+    on = config.cache.conversations == "condense"
+    if fault is None:
+        verdict = "good enough" + ("" if on else ": `cache.conversations: condense` switches it on")
+    else:
+        verdict = f"not good enough: {fault}" + ("; follow-up questions are not condensed" if on else "")
+    document = {
+        "model": evaluation.model,
+        "conversations": evaluation.conversations,
+        "skipped": len(known.broken),
+        "condensed": evaluation.condensed,
+        "precision": evaluation.precision,
+        "low": evaluation.low,
+        "latency_ms": {"p50": evaluation.p50_ms, "p95": evaluation.p95_ms},
+        "good_enough": fault is None,
+        "verdict": verdict,
+    }
+    options.output.result(evaluation, partial(_show_condenser, verdict=verdict), document)
+
+
+def _show_condenser(output: CondenserEvaluation, console: Console, verdict: str) -> None:
+    from rich.table import Table
+
+    grid = Table.grid(padding=(0, 2))
+    grid.add_column(style="bold")
+    grid.add_column(overflow="fold")
+    low = "" if output.low is None else f", at least {percent(output.low)} with 95 % certainty"
+    right = "-" if output.precision is None else percent(output.precision) + low
+    took = f"{milliseconds(output.p50_ms)}, p95 {milliseconds(output.p95_ms)}"
+    grid.add_row("model", clean(output.model))
+    grid.add_row("conversations", f"{output.conversations:,}")
+    grid.add_row("condensed", f"{output.condensed:,}: of the others nothing could be shown to stand alone")
+    grid.add_row("of these right", right)
+    grid.add_row("one takes", took)
+    console.print(grid)
+    console.print()
+    console.print(clean(verdict))

@@ -321,6 +321,7 @@ def _json(made: Stats) -> dict[str, object]:
         "audits": report.audits,
         "renewals": report.renewals,
         "judged": report.judged,
+        "condensed": report.condensed,
         "embeddings": report.embeddings,
         "hit_ratio": report.hit_ratio,
         "up_time": report.up_time,

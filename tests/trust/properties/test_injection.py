@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from llmhost.trust.judge import looks_like_injection
+from llmhost.trust.injection import looks_like_injection
 
 #: the question that each attack is put behind
 _ASKED = "How do I reset my password?"
