@@ -24,6 +24,7 @@ FIELDS = {
     "similarity",
     "confidence",
     "matched_question",
+    "condensed",
     "entry",
     "stale",
     "model",
@@ -49,7 +50,7 @@ async def test_the_json_says_all_that_others_rely_on(static_house: House) -> Non
     assert (said["answer"], said["source"], said["model"]) == (ANSWER, "engine", "tiny")
     assert said["tokens"] == {"prompt": 7, "completion": 4}
     latency = said["latency_ms"]
-    assert set(latency) == {"total", "load", "embed", "lookup", "verify", "engine", "user"}
+    assert set(latency) == {"total", "load", "condense", "embed", "lookup", "verify", "engine", "user"}
     assert latency["user"] > latency["total"]
     assert said["cost_usd"] > 0
 

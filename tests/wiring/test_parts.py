@@ -226,9 +226,13 @@ async def test_the_client_of_a_worker_that_is_gone_is_closed_once_it_is_idle(
         }
 
 
-@pytest.mark.parametrize(("judge", "pools"), [(False, 0), (True, 1)])
-async def test_a_judge_that_is_off_has_no_pool_and_that_of_questions_is_made_when_one_is_needed(
-    wire: Callable[..., Wiring], monkeypatch: pytest.MonkeyPatch, judge: bool, pools: int
+@pytest.mark.parametrize(
+    ("asked", "pools"),
+    [({}, 0), ({"judge": True}, 1), ({"conversations": "condense"}, 1)],
+    ids=["off", "judge", "condenser"],
+)
+async def test_a_judge_or_condenser_that_is_off_has_no_pool_and_that_of_questions_is_made_when_one_is_needed(
+    wire: Callable[..., Wiring], monkeypatch: pytest.MonkeyPatch, asked: dict[str, Any], pools: int
 ) -> None:
     made = []
     make = Pool.__init__
@@ -238,6 +242,6 @@ async def test_a_judge_that_is_off_has_no_pool_and_that_of_questions_is_made_whe
         make(self, *args, **options)
 
     monkeypatch.setattr(Pool, "__init__", counted)
-    async with wire(OWN.pem, cache={"enabled": True, "judge": judge}) as wiring:
+    async with wire(OWN.pem, cache={"enabled": True, **asked}) as wiring:
         await wiring.answerer()
     assert len(made) == pools
