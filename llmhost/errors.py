@@ -52,6 +52,7 @@ __all__ = [
     "NotCachedError",
     "OfferGone",
     "PartialError",
+    "PromptTooLong",
     "ProviderError",
     "PurchaseUnclear",
     "QueueFull",
@@ -92,6 +93,10 @@ class Cancelled(LlmhostError):
 class UsageError(LlmhostError):
     code = "usage"
     exit_code = 2
+
+
+class PromptTooLong(UsageError):
+    """By `limits.max_prompt_chars`, before any engine has seen it."""
 
 
 class ConfigError(UsageError):

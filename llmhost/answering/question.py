@@ -22,7 +22,7 @@ from llmhost.answering.admission import (
 from llmhost.cache.keys import CacheKey, cache_key, scope_id
 from llmhost.cache.models import Answer, SemanticLookup
 from llmhost.engines.engine import ChatRequest, Completion, Message, Sampling, Thought, ToolCall
-from llmhost.errors import UsageError
+from llmhost.errors import PromptTooLong, UsageError
 
 if TYPE_CHECKING:
     from llmhost.config.models import Config, EngineConfig
@@ -392,8 +392,8 @@ def _size(text: str) -> int:
 def _check_length(texts: Sequence[str], limit: int) -> None:
     """Raises UsageError where they have more than `limit` characters together."""
     if (length := sum(map(len, texts))) > limit:
-        raise UsageError(
-            f"the question has {length:,} characters; the limit is {limit:,}",
+        raise PromptTooLong(
+            f"the prompt is too long: {length:,} characters; the limit is {limit:,}",
             hint="shorten it, or raise `limits.max_prompt_chars`",
         )
 

@@ -14,6 +14,7 @@ from llmhost.errors import (
     LlmhostError,
     NotCachedError,
     NoWorkerError,
+    PromptTooLong,
     QueueFull,
     StoreError,
     StreamBroken,
@@ -141,8 +142,9 @@ def fault_of(error: Exception, *, to_operator: bool) -> Fault:
         return Fault(error.status, error.code, _words(error), error.field, error.retry_after)
     for kind, status, again, others in _KINDS:
         if isinstance(error, kind):
-            is_plain = status == 400 and not isinstance(error, ContextExceeded)
-            code = "invalid_request_error" if is_plain else error.code
+            code = "invalid_request_error" if status == 400 else error.code
+            if isinstance(error, ContextExceeded | PromptTooLong):
+                code = ContextExceeded.code
             words = _words(error) if to_operator else others or _public(error)
             return Fault(status, code, words, None, _retry_after(error) if again else None)
     return Fault(500, "internal_error", "an unexpected error, which the gateway's log names")

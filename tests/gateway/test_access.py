@@ -638,6 +638,17 @@ async def test_a_tenant_is_told_that_the_prompt_is_longer_than_the_context(
         assert (error["type"], error["code"]) == ("invalid_request_error", "context_length_exceeded")
 
 
+async def test_a_prompt_over_the_gateways_own_limit_has_the_code_of_one_longer_than_the_context(
+    serve: Serve,
+) -> None:
+    body = {"model": "tiny", "messages": [{"role": "user", "content": "Hi " * 20_000}]}
+    async with serve() as house:
+        answer = await house.http.post("/v1/chat/completions", json=body)
+    error = answer.json()["error"]
+    assert (answer.status_code, error["code"]) == (400, "context_length_exceeded")
+    assert error["message"].startswith("the prompt is too long: 60,000 characters; the limit is 32,000")
+
+
 @pytest.mark.parametrize("said", ["x does not support tools", "image input is not supported"])
 async def test_a_tenant_is_told_what_the_model_does_not_support(
     serve: Serve, add_key: AddKey, said: str
