@@ -13,6 +13,7 @@ from collections.abc import Iterator, Sequence
 from functools import cache
 from pathlib import Path
 
+from llmhost.cache.guards.languages import language
 from llmhost.cache.guards.numbers import in_digits
 from llmhost.cache.guards.stems import stem
 from llmhost.cache.guards.word_lists import english, read_sections
@@ -51,7 +52,7 @@ _WORD = re.compile(r"[^\W_]+(?:['\u2019][^\W_]+)*")
 def shown_turns(history: Sequence[Message], last: str) -> tuple[Message, ...]:
     """The turns that are needed to understand the last one: back to the nearest question or statement of the
     user that needs no other. None where the last turn is not to be condensed: it asks nothing by itself, the
-    user has said how to answer or whom, or what it refers to is too far away, or too long.
+    user has said how to answer or whom, or what it refers to is too far away, too long, or not in English.
     """
     if not _asks(last) or len(last) > _LONGEST_TURN:
         return ()
@@ -66,7 +67,16 @@ def shown_turns(history: Sequence[Message], last: str) -> tuple[Message, ...]:
     turns = history[begin:]
     if any(turn.role == "user" and len(str(turn.content)) > _LONGEST_TURN for turn in turns):
         return ()
-    return tuple(Message(turn.role, str(turn.content)[:_SHOWN]) for turn in turns)
+    shown = tuple(Message(turn.role, str(turn.content)[:_SHOWN]) for turn in turns)
+    return shown if _is_english(last, shown) else ()
+
+
+def _is_english(last: str, turns: Sequence[Message]) -> bool:
+    """The rules know the words of English alone. A turn may be too short to tell its language."""
+    asked = [last, *(str(turn.content) for turn in turns if turn.role == "user")]
+    said = [str(turn.content) for turn in turns if turn.role != "user"]
+    spoken = [language(read(text)) for text in (last, " ".join(asked), " ".join(asked + said))]
+    return set(spoken) <= {"", "English"} and "English" in spoken
 
 
 def _topic(history: Sequence[Message]) -> int | None:
@@ -208,13 +218,11 @@ def _dropped(turns: Sequence[Message], last: str, has: frozenset[str]) -> frozen
     missing.
     """
     wanted = _content(last)
-    missing = [
-        thing
-        for thing in _things(str(turns[0].content))
-        if thing.isdisjoint(wanted) and not thing - _generic() <= has
-    ]
+    unsaid = [thing for thing in _things(str(turns[0].content)) if not thing - _generic() <= has]
+    missing = [thing for thing in unsaid if thing.isdisjoint(wanted)]
     lost = (frozenset[str]().union(*missing) | _names_and_numbers(turns)) - has - _generic()
-    return frozenset() if len(missing) == 1 and _replaces(last) and lost <= missing[0] else lost
+    replaced = len(unsaid) == len(missing) == 1 and _replaces(last)
+    return frozenset() if replaced and lost <= missing[0] else lost
 
 
 def _replaces(last: str) -> bool:

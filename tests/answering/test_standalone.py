@@ -101,6 +101,22 @@ def test_a_conversation_with_more_than_plain_turns_is_not_condensed(turn: Messag
     assert shown_turns([turn, *turns(*KETTLE)], "Can it be extended?") == ()
 
 
+@pytest.mark.parametrize(
+    ("topic", "told", "last"),
+    [
+        ("Was kostet der Pro-Tarif?", "Er kostet 20 Euro.", "Wie lange läuft er denn?"),
+        ("Wer war Marie Curie?", "Eine Physikerin.", "Wann starb sie?"),
+        ("¿Qué es un préstamo?", "Dinero prestado.", "¿Cuánto cuesta al año?"),
+        ("Что такое Redis?", "База данных.", "Как его установить?"),  # noqa: RUF001
+        ("什么是猫?", "一种动物。", "它吃什么?"),
+    ],
+)
+def test_a_conversation_that_is_not_plainly_english_is_not_condensed(
+    topic: str, told: str, last: str
+) -> None:
+    assert shown_turns(turns(topic, told), last) == ()
+
+
 def test_long_turns_of_the_assistant_are_cut_and_of_the_user_end_it() -> None:
     long = shown_turns(turns(KETTLE[0], "word " * 5000), "Can it be extended?")
     assert [len(str(turn.content)) for turn in long] == [len(KETTLE[0]), 800]

@@ -23,6 +23,18 @@ def rows(name: str) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (PAIRS / name).read_text(encoding="utf-8").splitlines()]
 
 
+def kept_apart() -> list[dict[str, Any]]:
+    """Those of `conversations.jsonl`, by which nothing was chosen; all of them mean another thing."""
+
+    def texts(turns: Sequence[Mapping[str, str]]) -> list[str]:
+        return [turn["content"] for turn in turns[:-1]]
+
+    return [
+        {"a": texts(row["one"]), "b": texts(row["two"]), "last": row["last"], "same": False}
+        for row in rows("conversations.jsonl")
+    ]
+
+
 def history(turns: Sequence[str]) -> list[Message]:
     """The turns, the first of which is the user's."""
     return [Message("assistant" if at % 2 else "user", turn) for at, turn in enumerate(turns)]
@@ -72,6 +84,20 @@ def answers_after_asking(row: Mapping[str, Any], side: str) -> str:
 
 def invents_a_name(row: Mapping[str, Any], _side: str) -> str:
     return re.sub(r"\b(?:it|they|there|one|that)\b", "the Acme Zeta", str(row["last"])).rstrip(".?") + "?"
+
+
+def puts_the_topic_in(row: Mapping[str, Any], side: str) -> str:
+    """What a simple program would say: the last name or noun of the user's turn before, in the place of the
+    word that refers to it."""
+    before = str(row[side][-2] if len(row[side]) > 1 else row[side][-1])
+    nouns = re.findall(
+        r"\b(?:the|an?|my|our|of|for|in|to|about|with|is|are|was) ((?:[\w'-]+ ?){1,3})", before
+    )
+    thing = (nouns or [before])[-1].strip()
+    said, put_in = re.subn(
+        r"\b(?:it|they|them|he|she|there|that|this|one)\b", thing, str(row["last"]), count=1
+    )
+    return said if put_in else f"{said.rstrip('?.! ')} for {thing}?"
 
 
 def takes_the_other_conversation(row: Mapping[str, Any], _side: str) -> str:
