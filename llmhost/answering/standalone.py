@@ -218,10 +218,12 @@ def _dropped(turns: Sequence[Message], last: str, has: frozenset[str]) -> frozen
     missing.
     """
     wanted = _content(last)
-    unsaid = [thing for thing in _things(str(turns[0].content)) if not thing - _generic() <= has]
-    missing = [thing for thing in unsaid if thing.isdisjoint(wanted)]
+    things = _things(str(turns[0].content))
+    apart = [thing for thing in things if thing.isdisjoint(wanted)]
+    missing = [thing for thing in apart if not thing - _generic() <= has]
     lost = (frozenset[str]().union(*missing) | _names_and_numbers(turns)) - has - _generic()
-    replaced = len(unsaid) == len(missing) == 1 and _replaces(last)
+    # "the freezing point" after "the boiling point" takes the place of that, and of nothing else.
+    replaced = len(apart) == len(things) and len(missing) == 1 and _replaces(last)
     return frozenset() if replaced and lost <= missing[0] else lost
 
 

@@ -48,6 +48,14 @@ def test_json_has_all_that_is_known() -> None:
     assert (served["taken"], served["confidence"], served["objections"]) == (True, 0.97, [plain(DOUBT)])
 
 
+def test_what_a_follow_up_question_was_looked_up_as_stands_above_the_candidates(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    lines = shown(replace(REPLY, condensed="how many cups\x1b[31m of tea?"), capsys).splitlines()
+    assert lines[1] == "· looked up as “how many cups of tea?”"
+    assert not [line for line in shown(REPLY, capsys).splitlines() if "looked up" in line]
+
+
 def test_an_exact_hit_says_so_and_names_no_candidates(capsys: pytest.CaptureFixture[str]) -> None:
     exact = replace(REPLY, source="exact")
     assert reply_document(exact, ASKED, explain=True)["explain"] == []

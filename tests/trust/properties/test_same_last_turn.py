@@ -124,6 +124,7 @@ async def test_condensed_rightly_many_that_mean_the_same_are_hits_and_few_others
     assert hits[True] >= 0.4 * (len(ROWS) - different)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "says",
     [
@@ -145,6 +146,7 @@ async def test_what_is_condensed_wrongly_is_not_served_to_another_conversation(
     assert len(wrong) <= MOST_WRONG * sum(not row["same"] for row in ROWS)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "says",
     [
