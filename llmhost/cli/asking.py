@@ -60,6 +60,7 @@ _NOT_WHOLE = {
     "unknown": "the engine does not say whether the answer is whole, so it is not cached",
 }
 _NUMBERS = ("similarity", "confidence")
+_REASON = len("confidence 0.979 ≥ 0.800")  #: columns
 
 Model = Annotated[str | None, typer.Option(help="Model, instead of `engine.model`.")]
 System = Annotated[str | None, typer.Option(help="System prompt, instead of `engine.system`.")]
@@ -343,6 +344,9 @@ def show_explanation(out: Output, reply: Mapping[str, Any]) -> None:
                 clean(verdict["why"]),
                 clean(shortened(verdict["question"])),
             )
+        # `confidence 0.979 ≥ 0.800` stays on one line of a narrow terminal.
+        longest = max(len(verdict["why"]) for verdict in reply["explain"])
+        shown.columns[3].min_width = min(longest, _REASON)
         out.console_of_errors().print(shown)
 
 

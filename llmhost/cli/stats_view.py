@@ -139,6 +139,7 @@ def _lines(made: Stats, *, unicode: bool, everything: bool) -> Iterator[Renderab
         if everything:
             yield _elsewhere(made)
             yield from _kinds(made.report.kinds)
+        yield from _starts(made.report)
         yield _chart(made.points, unicode=unicode)
 
 
@@ -238,6 +239,23 @@ def _kinds(kinds: Mapping[str, int]) -> Iterator[RenderableType]:
         most = sorted(kinds.items(), key=lambda item: (-item[1], item[0]))
         words = ", ".join(f"{clean(kind)} {count:,}" for kind, count in most)
         yield Text.assemble(("kinds      ", "dim"), words)
+
+
+def _starts(report: Report) -> Iterator[RenderableType]:
+    """Where hits miss their goal by the start of a command alone."""
+    from rich.text import Text
+
+    within = report.hit_ms.p95
+    for target in report.targets:
+        if (
+            target.name == "hit_p95_ms"
+            and target.met is False
+            and within is not None
+            and within < target.target
+        ):
+            yield Text(
+                f"hit p95 is {milliseconds(within)} in process; the rest is the start of a command", "dim"
+            )
 
 
 def _shadow(shadow: Shadow) -> list[tuple[str, str]]:

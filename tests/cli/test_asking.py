@@ -35,6 +35,17 @@ def test_each_candidate_has_a_row_on_stderr(capsys: pytest.CaptureFixture[str]) 
     assert served.split() == ["served", "0.800", "0.970", "sure", "cups"]
 
 
+def test_a_confidence_beside_its_threshold_stays_on_one_line_of_a_narrow_terminal(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    asks = replace(SERVED.candidate, question="What is artificial intelligence?")
+    sure = replace(SERVED, candidate=asks, words="confidence 0.979 ≥ 0.800")
+    lines = shown(replace(REPLY, lookup=SemanticLookup(verdicts=(sure,))), capsys).splitlines()
+    assert any("confidence 0.979 ≥ 0.800" in line for line in lines)
+    assert max(map(len, lines)) <= 80
+
+
 def test_json_has_all_that_is_known() -> None:
     refused, served = plain(reply_document(REPLY, ASKED, explain=True))["explain"]
     assert refused == {

@@ -139,7 +139,7 @@ def test_a_rehearsal_says_what_would_be_done_and_what_was_seen(cli: Run, scaler:
     assert scaler.asked == {"dry_run": True}
     assert lines[1:3] == ["  would destroy w1: it is lost", "  would start 2 workers"]
     assert lines[3:] == [
-        "demand    420 tok/s in the last minute; over 5 min 380 on average, 510 at most",
+        "demand    420 tok/s in the last minute; in 5 min: 380 on average, 510 at most",
         "capacity  900 tok/s; 3 workers ready",
         "limits    1 to 8 workers; a boot takes 3 min",
         "Dry run: nothing was changed.",

@@ -13,7 +13,7 @@ from rich.console import Console, RenderableType
 from llmhost.cache.calibration import LabelsReport, Tally
 from llmhost.cli.stats_view import Stats, goals, picture, show_reconciled, show_rows, sparkline
 from llmhost.fleet.spending import Reconciled
-from llmhost.ledger.report import make_report
+from llmhost.ledger.report import Percentiles, make_report
 from llmhost.ledger.totals import Totals
 
 
@@ -80,6 +80,23 @@ def test_the_screen_has_what_an_operator_acts_on() -> None:
         "wrong hits < 2 % 0.1 to 1.7 % yes",
     ):
         assert figure in text
+
+
+def test_hits_that_only_the_start_of_a_command_makes_late_are_told_apart() -> None:
+    words = "in process; the rest is the start of a command"
+
+    def shown(user: float, process: float) -> str:
+        late = Percentiles(user, user, user), Percentiles(process, process, process)
+        targets = [
+            replace(target, met=user < target.target) if target.name == "hit_p95_ms" else target
+            for target in STATS.report.targets
+        ]
+        report = replace(STATS.report, hit_user_ms=late[0], hit_ms=late[1], targets=targets)
+        return "\n".join(drawn(picture(replace(STATS, report=report), width=80), 80))
+
+    assert f"hit p95 is 31 ms {words}" in shown(310, 31)
+    assert words not in shown(31, 2)
+    assert words not in shown(900, 800)
 
 
 def test_the_wide_screen_is_shorter() -> None:

@@ -174,6 +174,7 @@ def _show(report: BenchReport, console: Console) -> None:
     if report.workers:
         console.print()
         _show_workers(report, console)
+    console.print("the paper: other machines and another model (docs/benchmarks.md)", style="dim")
     for note in report.notes:
         console.print(f"\n{note}", style="bold")
 

@@ -63,7 +63,7 @@ async def list_entries(
     """List cached questions, last used first.
 
     All entries are read, some at a time, to find those that were used last; `llmhost cache export` writes
-    all of them. In a narrow window, the columns model, scope and size are left out.
+    all of them. In a wide window it shows size and age too, and model and scope where they differ.
 
     Examples:
       llmhost cache ls
@@ -303,20 +303,22 @@ def _show_list(rows: Sequence[tuple[Entry, int | None]], console: Console, total
         console.print("No entry. `llmhost ask` and `llmhost cache warm` fill the cache.")
         return
     now, wide = time.time(), console.width >= _WIDE
-    columns = ["entry", "question", *(["model", "scope", "size", "age"] if wide else []), "hits", "last used"]
-    grid = table(*columns, "expires in", right=("hits", "size"))
+    # What is the same of all tells nothing apart, and takes the room of the questions.
+    has_models = wide and len({entry.answer.model for entry, _ in rows}) > 1
+    has_scopes = wide and len({entry.scope for entry, _ in rows}) > 1
+    details = [*["model"] * has_models, *["scope"] * has_scopes, *(["size", "age"] if wide else [])]
+    grid = table("entry", "question", *details, "hits", "last used", "expires in", right=("hits", "size"))
     for entry, size in rows:
-        question = " ".join(clean(entry.question).split())
-        details = (
-            clean(entry.answer.model),
-            entry.scope[:ENTRY_DIGITS],
-            "-" if size is None else f"{size:,}",
-            duration(max(now - entry.created, 0)),
-        )
+        cells = {
+            "model": clean(entry.answer.model),
+            "scope": entry.scope[:ENTRY_DIGITS],
+            "size": "-" if size is None else f"{size:,}",
+            "age": duration(max(now - entry.created, 0)),
+        }
         grid.add_row(
             entry.entry[:ENTRY_DIGITS],
-            question,
-            *(details if wide else ()),
+            " ".join(clean(entry.question).split()),
+            *(cells[name] for name in details),
             f"{entry.hit_count:,}",
             ago(entry.last_accessed, now),
             duration(entry.expires_in_s),

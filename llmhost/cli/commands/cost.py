@@ -38,6 +38,7 @@ class _Cost:
     plan: Plan
     estimate: Estimate
     measured: tuple[str, ...]  #: the fields of the plan that were measured
+    is_price_assumed: bool  #: no setting, no measurement and no --what-if has one
 
 
 def cost(
@@ -78,7 +79,10 @@ def cost(
         plan, measured = replace(plan, **found), tuple(found)
     plan = replace(plan, **changes)
     made = _Cost(
-        plan, estimate(plan, _prices(config)), tuple(name for name in measured if name not in changes)
+        plan,
+        estimate(plan, _prices(config)),
+        tuple(name for name in measured if name not in changes),
+        _price(config) is None and "price_per_hour" not in {*measured, *changes},
     )
     options.output.result(made, _show, _json(made))
 
@@ -110,16 +114,22 @@ def _number(name: str, text: str) -> float:
     return value
 
 
+def _price(config: Config) -> float | None:
+    """USD an hour of a worker, by the configuration; None where it has none."""
+    if config.cost.price_per_hour is not None:
+        return config.cost.price_per_hour
+    rented = config.vast.max_price if config.fleet.rents else None
+    return rented or config.fleet.price_per_hour or None
+
+
 def _plan(config: Config) -> Plan:
     from llmhost.ledger.model import Plan
 
-    own, redis = config.cost, config.cost.redis_per_month
-    rented = config.vast.max_price if config.fleet.rents else None
-    price = rented or config.fleet.price_per_hour or _PRICE
+    own, redis, price = config.cost, config.cost.redis_per_month, _price(config)
     return Plan(
         gpus=config.fleet.gpus,
         hours_per_day=own.hours_per_day,
-        price_per_hour=price if own.price_per_hour is None else own.price_per_hour,
+        price_per_hour=_PRICE if price is None else price,
         redis_per_month=(_REDIS if config.redis.is_own else 0.0) if redis is None else redis,
         queries_per_month=own.queries_per_month,
         hit_ratio=config.targets.hit_ratio,
@@ -164,6 +174,8 @@ def _json(cost: _Cost) -> dict[str, object]:
 def _show(cost: _Cost, console: Console) -> None:
     plan, made = cost.plan, cost.estimate
     sure = dict.fromkeys(cost.measured, " (measured)")
+    if cost.is_price_assumed:
+        sure["price_per_hour"] = " (assumed)"
 
     def of(name: str, text: str) -> str:
         return text + sure.get(name, "")
@@ -183,6 +195,8 @@ def _show(cost: _Cost, console: Console) -> None:
             ("cache pays from", _ratio(made.break_even_hit_ratio)),
         )
     )
+    if cost.is_price_assumed:
+        console.print("assumed: an RTX 4090's price; `cost.price_per_hour` sets yours", style="dim")
     is_too_much = plan.hit_ratio < 1 if made.utilization is None else made.utilization > 1
     if is_too_much:
         console.print("\nThe workers cannot answer that many questions.", style="bold")
@@ -205,6 +219,8 @@ def _show(cost: _Cost, console: Console) -> None:
     )
     if any(row.savings_ratio is not None and row.savings_ratio < 0 for row in made.versus):
         console.print("savings of 24 x: it costs 24 times as much here", style="dim")
+    if any(row.as_of == "paper" for row in made.versus):
+        console.print("paper: a price of the paper in docs/cost-analysis.md", style="dim")
 
 
 def _savings(row: Comparison) -> str:
@@ -223,4 +239,6 @@ def _ratio(ratio: float | None) -> str:
 def _break_even(row: Comparison) -> str:
     if row.by_hour:
         return "never" if row.break_even_hit_ratio is None else _ratio(row.break_even_hit_ratio)
-    return "never" if row.break_even_queries is None else rounded(row.break_even_queries)
+    if row.break_even_queries is None:
+        return "never"
+    return rounded(row.break_even_queries) if row.break_even_queries else "always"

@@ -224,7 +224,7 @@ def _observations(seen: Observed) -> Iterator[tuple[str, str]]:
     if seen.watched_seconds:
         minute = f"{seen.demand_tokens_per_s:,.0f} tok/s in the last minute"
         mean, peak = f"{seen.demand_long_tokens_per_s:,.0f}", f"{seen.demand_peak_tokens_per_s:,.0f}"
-        yield "demand", f"{minute}; over {duration(seen.watched_seconds)} {mean} on average, {peak} at most"
+        yield "demand", f"{minute}; in {duration(seen.watched_seconds)}: {mean} on average, {peak} at most"
     if seen.ready or seen.booting:
         booting = f", {seen.booting} booting" if seen.booting else ""
         ready = f"{counted(seen.ready, 'worker')} ready{booting}"

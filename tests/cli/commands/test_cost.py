@@ -46,6 +46,30 @@ def test_without_a_configuration_it_is_one_gpu_at_half_a_dollar(cli: Callable[..
     assert [row["name"] for row in made["versus"]] == [one.name for one in BASELINES]
 
 
+def test_a_price_that_nothing_says_is_called_assumed(cli: Callable[..., Ran], folder: Path) -> None:
+    shown = cli("cost").stdout
+    assert "$0.50/h (assumed)" in shown
+    assert "`cost.price_per_hour` sets yours" in shown
+    assert "assumed" not in cli("cost", "--what-if", "price_per_hour=0.4").stdout
+    (folder / "llmhost.yaml").write_text("cost: {price_per_hour: 0.0}\n")
+    assert "assumed" not in cli("cost").stdout
+
+
+def test_a_fleet_that_costs_nothing_is_always_cheaper_than_an_api(cli: Callable[..., Ran]) -> None:
+    shown = cli("cost", "--what-if", "price_per_hour=0").stdout
+    (row,) = (line for line in shown.splitlines() if line.startswith("Groq"))
+    assert row.endswith(" always")
+
+
+def test_the_prices_of_the_paper_say_which_paper(cli: Callable[..., Ran], folder: Path) -> None:
+    words = "docs/cost-analysis.md"
+    assert words in cli("cost").stdout
+    (folder / "llmhost.yaml").write_text(
+        "cost:\n  baselines:\n  - {name: mine, as_of: today, usd_per_hour: 1.0}\n"
+    )
+    assert words not in cli("cost").stdout
+
+
 def test_what_if_goes_before_the_configuration(cli: Callable[..., Ran], folder: Path) -> None:
     (folder / "llmhost.yaml").write_text(
         "cost: {price_per_hour: 1.0, redis_per_month: 10}\nfleet: {gpus: 2}\n"
