@@ -30,6 +30,8 @@ _SHOWN = 800
 _LONGEST_TURN = 600
 #: characters and words of a question that stands alone
 _LONGEST, _FEWEST_WORDS = 300, 3
+#: characters of an answer that are read, in some ms
+_LONGEST_ANSWER = 20_000
 #: content words with which a turn says what it is about, where it has no name
 _SPECIFIC = 4
 #: content words of a turn that others may refer to
@@ -64,10 +66,7 @@ def shown_turns(history: Sequence[Message], last: str) -> tuple[Message, ...]:
     users = [(place, str(turn.content)) for place, turn in enumerate(history) if turn.role == "user"]
     if any(_found("standing", text) or (place < begin and _found("facts", text)) for place, text in users):
         return ()
-    turns = history[begin:]
-    if any(turn.role == "user" and len(str(turn.content)) > _LONGEST_TURN for turn in turns):
-        return ()
-    shown = tuple(Message(turn.role, str(turn.content)[:_SHOWN]) for turn in turns)
+    shown = tuple(Message(turn.role, str(turn.content)[:_SHOWN]) for turn in history[begin:])
     return shown if _is_english(last, shown) else ()
 
 
@@ -83,6 +82,8 @@ def _topic(history: Sequence[Message]) -> int | None:
     """The place of the nearest user's turn that can be understood without others."""
     for place in range(len(history) - 1, max(-1, len(history) - 1 - _MOST_TURNS), -1):
         text = str(history[place].content)
+        if history[place].role == "user" and len(text) > _LONGEST_TURN:
+            return None
         if history[place].role != "user" or not _is_topic(text):
             continue
         answers = place and str(history[place - 1].content).rstrip().endswith("?")
@@ -135,12 +136,14 @@ def objection(text: str, last: str, turns: Sequence[Message]) -> str:
     added = has - wanted
     if invented := added - _spoken(turns):
         return f"nobody has said: {_named(invented)}"
-    if lost := _dropped(turns, last, has):
-        return f"it lacks what the user has named: {_named(lost)}"
     found = added - _kept() - _generic()
     if open_word := _refers(text, found):
         return f"it refers to something else: {open_word}"
-    return "" if found else _objection_to_echo(text, last, turns)
+    if not found:
+        return _objection_to_echo(text, last, turns)
+    if lost := _dropped(turns, last, has):
+        return f"it lacks what the user has named: {_named(lost)}"
+    return ""
 
 
 def _objection_to_echo(text: str, last: str, turns: Sequence[Message]) -> str:
@@ -162,8 +165,9 @@ def says_it(text: str, right: str, last: str) -> bool:
 
 
 def refers_back(answer: str) -> bool:
-    """Whether an answer speaks of the conversation that it was given in: others do not know it."""
-    return bool(_found("refers back", answer))
+    """Whether an answer speaks of the conversation that it was given in, which others do not know, or is too
+    long to be read for that."""
+    return len(answer) > _LONGEST_ANSWER or bool(_found("refers back", answer))
 
 
 def _refers(text: str, added: frozenset[str]) -> str:
@@ -236,22 +240,33 @@ def _replaces(last: str) -> bool:
 @cache
 def _things(text: str) -> tuple[frozenset[str], ...]:
     """What stands in a text behind an article, a preposition or an auxiliary, up to the next such word, in
-    stems. "Is a late payment bad?", "Does a vaccine work?": what ends the question says something of it."""
+    stems; behind "I" and "who" comes what is done with it. "Is a late payment bad?", "Does a vaccine work?":
+    what ends the question says something of it."""
     wording = read(in_digits(_opened(text)))
-    found: list[tuple[list[str], bool]] = []
+    found: list[tuple[list[str], str]] = []
     within = False
     for word, one, before in zip(wording.words, wording.stems, ("", *wording.words), strict=False):
-        if one in _silent() or one in _kept():
-            within = word in _words("before things") or word in _words("auxiliaries")
+        if one not in _silent() and one not in _kept():
             if within:
-                found.append(([], word in _words("auxiliaries") or before in _words("auxiliaries")))
-        elif within:
-            found[-1][0].append(one)
-    return tuple(
-        frozenset(thing[:-1] if is_subject and len(thing) > 1 and thing[-1] == wording.stems[-1] else thing)
-        for thing, is_subject in found
-        if thing
-    )
+                found[-1][0].append(one)
+            continue
+        kind = next((name for name in _BEFORE_THINGS if word in _words(name)), "")
+        if kind == "before things" and before in _words("auxiliaries"):
+            kind = "auxiliaries"
+        within = bool(kind)
+        if within:
+            found.append(([], kind))
+    return tuple(frozenset(thing) for thing in (_thing(*one, wording.stems[-1]) for one in found) if thing)
+
+
+#: sections of words that a thing stands behind
+_BEFORE_THINGS = ("before things", "auxiliaries", "before verbs")
+
+
+def _thing(stems: list[str], kind: str, last: str) -> list[str]:
+    if kind == "before verbs":
+        return stems[1:]
+    return stems[:-1] if kind == "auxiliaries" and len(stems) > 1 and stems[-1] == last else stems
 
 
 # Words.
