@@ -2,10 +2,10 @@
 
     python bench/admission.py [FILE] [--show] [--markdown]
 
-FILE has a line {"text": ..., "kind": ...} for each request, by a careful person's judgement. Wrongly
-cacheable is what is changing, acting or personal and would be kept; wrongly refused is what is plain or
-creative and would not be. Which of the refused kinds a request is taken for costs nothing, and is in the
-second table alone.
+FILE, bench/pairs/requests.jsonl where none is named, has a line {"text": ..., "kind": ...} for each request,
+by a careful person's judgement; lines with # are comments. Wrongly cacheable is what is changing, acting,
+personal or random and would be kept; wrongly refused is what is plain or creative and would not be. Which of
+the refused kinds a request is taken for costs nothing, and is in the second table alone.
 """
 
 from __future__ import annotations
@@ -21,9 +21,7 @@ from trust import counted_share, show_markdown, show_text
 from llmhost.answering.admission import Admitted, admit
 
 HERE = Path(__file__).parent / "pairs"
-KINDS = ("plain", "creative", "changing", "acting", "personal")
-#: those that a request can be taken for
-TAKEN_FOR = (*KINDS, "random")
+KINDS = ("plain", "creative", "changing", "acting", "personal", "random")
 #: kinds whose answers are kept, as the configuration is by default
 KEPT = {"plain", "creative"}
 
@@ -31,7 +29,8 @@ Row = tuple[str, str, Admitted]
 
 
 def main(path: Path, *, show: bool, markdown: bool) -> None:
-    rows = [(row["text"], row["kind"], admit(row["text"])) for row in map(json.loads, path.open())]
+    written = map(json.loads, (line for line in path.open() if not line.startswith("#")))
+    rows = [(row["text"], row["kind"], admit(row["text"])) for row in written]
     kept = [row for row in rows if row[1] in KEPT]
     refused = [row for row in rows if row[1] not in KEPT]
     wrongly_kept = [row for row in refused if row[2].kind in KEPT]
@@ -64,8 +63,9 @@ def main(path: Path, *, show: bool, markdown: bool) -> None:
 def taken_for(rows: Sequence[Row]) -> list[list[str]]:
     """Of each kind, for what its requests were taken."""
     seen = Counter((kind, admitted.kind) for _, kind, admitted in rows)
-    head = ["is", *(f"taken for {kind}" for kind in TAKEN_FOR)]
-    return [head, *([kind, *(str(seen[kind, other]) for other in TAKEN_FOR)] for kind in KINDS)]
+    is_kind = [kind for kind in KINDS if any(seen[kind, other] for other in KINDS)]
+    head = ["is", *(f"taken for {kind}" for kind in KINDS)]
+    return [head, *([kind, *(str(seen[kind, other]) for other in KINDS)] for kind in is_kind)]
 
 
 if __name__ == "__main__":

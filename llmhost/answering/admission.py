@@ -47,7 +47,21 @@ _BLANK_WITHIN = 200
 #: takes half a second at worst
 _LONGEST, _MOST_WAYS = 100_000, 75_000_000
 #: what a sentence is about, rather than what it says
-_QUOTED = re.compile(r'"[^"\n]{1,300}"|“[^”\n]{1,300}”')
+_QUOTED = re.compile(r'"[^"\n]{1,300}"|“[^”\n]{1,300}”|(?<!\w)\'[^\'\n]{2,300}\'(?!\w)')
+#: a question that is wrapped in another one, "I wonder whether the shop is open"
+_WRAPPED = re.compile(
+    r"(?:(?:hi|hello|hey|please|pls|i|i'm|im|i'd|id|am|was|just|really|would|like|want|need|to|can|could|do"
+    r"|does|you|u|anyone|anybody|someone|somebody|me|let|so|ok|and|thanks|quick question|happen|we),? ){0,7}"
+    r"(?:wondering|wonder|curious|know|tell me|find out|check|see|any idea|no idea|not sure|ask|asking) "
+    r"(?:(?:if|whether) (?P<whether>.+)|(?P<asked>(?:what|who|which|when|where|why|how)\b.+))"
+)
+_SUBJECT = re.compile(r"(.{1,80}?)(?:'s| (is|are|was|were|has|have|had|will|can|did|does))\b(.*)")
+#: where a request begins that follows what it is about, "I'm late, could you move my lunch"
+_REQUEST = re.compile(
+    r"(?:,| -+| \u2013| \u2014|:| so| but| and) (?=(?:(?:so|but|and|then) )?"
+    r"(?:(?:can|could|would|will) (?:you|u|someone|somebody|anyone)|please|pls|plz)\b)",
+    re.IGNORECASE,
+)
 _SENTENCE_END = re.compile(r"(?<=[.!?;])(?<!\b[DMS][rst]\.)(?<!\bMrs\.)\s+|\n+")
 
 
@@ -109,7 +123,7 @@ def _kind(read: str, allow: tuple[str, ...]) -> Admitted:
 
 
 def _kind_of_sentence(sentence: str) -> Admitted:
-    lower = _lower(sentence)
+    lower = _unwrapped(_lower(sentence))
     for kind, strong, weak, general in _ORDER:
         found = _find(strong, lower)
         if not found and weak and not _find(general, lower):
@@ -206,7 +220,19 @@ def _lower(text: str) -> str:
 
 
 def _sentences(read: str) -> Iterator[str]:
-    return (sentence for sentence in _SENTENCE_END.split(read) if sentence)
+    sentences = (part for sentence in _SENTENCE_END.split(read) for part in _REQUEST.split(sentence))
+    return (sentence for sentence in sentences if sentence)
+
+
+def _unwrapped(sentence: str) -> str:
+    """The question that a sentence asks in a roundabout way, in the order of words of a direct one."""
+    if not (found := _WRAPPED.match(sentence)):
+        return sentence
+    if found["asked"]:
+        return found["asked"]
+    if not (clause := _SUBJECT.match(found["whether"])):
+        return f"did {found['whether']}"
+    return f"{clause[2] or 'is'} {clause[1]}{clause[3]}"
 
 
 #: how patterns begin that begin alike, and how they are then searched for: `re` is quick to find a letter,
