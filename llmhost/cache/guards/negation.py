@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from functools import lru_cache
+from itertools import pairwise
 from typing import Literal
 
+from llmhost.cache.guards.antonyms import OPPOSITES
+from llmhost.cache.guards.corrections import correction
 from llmhost.cache.guards.stems import stem, words
 from llmhost.cache.guards.word_lists import english
-from llmhost.cache.guards.wording import FILLERS, Wording, overlap
+from llmhost.cache.guards.wording import FILLERS, NEGATORS, Wording, overlap
 from llmhost.cache.models import Objection
 
 __all__ = ["NAME", "guard", "is_negated"]
@@ -16,7 +19,6 @@ NAME = "negation"
 
 Polarity = Literal["negated", "partly", "plain"]
 
-_NEGATORS = words("not no non never without nor neither none nobody except excluding")
 #: Stems, one of which may stand for a negator of the other text.
 _IMPLICIT = english("implicit negation")
 _HARDLY = frozenset({"hardly", "barely", "scarcely", "rarely"})
@@ -39,15 +41,20 @@ _INVITED = words("we you i")
 def guard(question: Wording, stored: Wording) -> Objection | None:
     """Refuses when one side only says "not" in any way; only doubts where the other may say it otherwise."""
     ours, theirs = _polarity(question), _polarity(stored)
-    if ours == theirs:
+    said = {correction(question, stored), correction(stored, question)}
+    if "against" in said:
+        return Objection(NAME, "one takes back what the other asks about")
+    if ours == theirs or "surely" in said:
         return None
     negated, other = (question, stored) if ours == "negated" else (stored, question)
     if "negated" not in (ours, theirs):
         return None
     if _polarity(other) == "partly" or _says_not_otherwise(negated, other):
         return Objection(NAME, "one is negated, the other perhaps in other words", refuses=False)
+    if "perhaps" in said:
+        return Objection(NAME, 'one says "no", perhaps to correct itself', refuses=False)
     alike = overlap(question, stored)
-    place, negator = next((at, word) for at, word in enumerate(negated.words) if word in _NEGATORS)
+    place, negator = next((at, word) for at, word in enumerate(negated.words) if word in NEGATORS)
     turned = next((stem for stem in negated.stems[place + 1 :] if stem not in FILLERS), "")
     refuses = alike >= _ALIKE or (alike >= _TURNED and turned in other.stem_set)
     return Objection(NAME, f'only one says "{negator}"', refuses)
@@ -60,9 +67,9 @@ def is_negated(wording: Wording) -> bool:
 
 @lru_cache(maxsize=128)
 def _polarity(wording: Wording) -> Polarity:
-    if wording.word_set.isdisjoint(_NEGATORS):
+    if wording.word_set.isdisjoint(NEGATORS):
         return "plain"
-    weights = [_weight(wording, place) for place, word in enumerate(wording.words) if word in _NEGATORS]
+    weights = [_weight(wording, place) for place, word in enumerate(wording.words) if word in NEGATORS]
     return "negated" if 2 in weights else "partly" if 1 in weights else "plain"
 
 
@@ -94,8 +101,16 @@ def _weight_of_asked(wording: Wording, place: int, after: str) -> int:
 
 
 def _says_not_otherwise(negated: Wording, other: Wording) -> bool:
-    """Whether the other text has a word that may stand for the negator, or the bare word's negative."""
-    if not _IMPLICIT.isdisjoint(other.stem_set - negated.stem_set):
+    """Whether the other text has a word that may stand for the negator, or the bare word's negative: "not
+    good", "bad"."""
+    only = other.stem_set - negated.stem_set
+    if not _IMPLICIT.isdisjoint(only):
+        return True
+    if any(
+        word == "not" and not only.isdisjoint(OPPOSITES.get(following, ()))
+        for word, following in pairwise(negated.stems)
+        if following not in other.stem_set
+    ):
         return True
     return any(
         word.endswith("less")

@@ -49,6 +49,9 @@ _ORDERED = frozenset("-/^%")
 _ABOUT_NUMBERS = english("about numbers")
 #: Dimensions that are often no more than talk where one side has them: "in a 30 day trial"; "" is none.
 _COMMON = frozenset({"", "time", "months", "data"})
+#: The powers that are written small and high, and in words.
+_RAISED = str.maketrans({"\u00b2": "^2", "\u00b3": "^3"})
+_POWERS = {"^2": words("square squared"), "^3": words("cubed cubic")}
 #: Words that may stand for 1.
 _ONE = words("one a an single per")
 #: Signs that also write dates and ranges are not among these.
@@ -116,6 +119,7 @@ def _unmatched(side: Wording, other: Wording) -> list[Number]:
         for number in _figures(side).numbers
         if not any(_equal(number, there) for there in _figures(other).numbers)
         and not (number.digits == "1" and not _ONE.isdisjoint(other.word_set))
+        and other.word_set.isdisjoint(_POWERS.get(number.shown, ()))
     ]
 
 
@@ -153,7 +157,7 @@ def _other_reckoning(ours: _Figures, theirs: _Figures) -> Objection | None:
 #: wordings; as many as are kept read
 @lru_cache(maxsize=128)
 def _figures(wording: Wording) -> _Figures:
-    text = in_digits(wording.text)
+    text = in_digits(wording.text.translate(_RAISED))
     if not any(letter.isdecimal() for letter in text):
         return _Figures((), ())
     operators = tuple(_OPERATORS[found.group(1)] for found in _OPERATION.finditer(text))
@@ -190,7 +194,8 @@ def _unit(found: re.Match[str], text: str) -> tuple[float, str, str]:
         after = ""
     if after == "g" and attached and found["value"] in _GENERATIONS:
         after = ""
-    shown = text[found.start() : end].strip()
+    raised = "^" if text[: found.start()].endswith("^") else ""
+    shown = raised + text[found.start() : end].strip()
     return scale, after, f"{shown} {after}" if after else shown
 
 

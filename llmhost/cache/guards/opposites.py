@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from functools import lru_cache
 
+from llmhost.cache.guards.antonyms import OPPOSITES
 from llmhost.cache.guards.negation import is_negated
 from llmhost.cache.guards.order import are_swapped
 from llmhost.cache.guards.stems import stem, words
@@ -11,7 +12,7 @@ from llmhost.cache.guards.word_lists import related, sections
 from llmhost.cache.guards.wording import Wording, overlap
 from llmhost.cache.models import Objection
 
-__all__ = ["NAME", "OPPOSITES", "guard"]
+__all__ = ["NAME", "guard"]
 
 NAME = "opposites"
 
@@ -25,14 +26,6 @@ _PREFIXES = [(prefix, "") for prefix in _NEGATING.split()]
 _PREFIXES += [(one, other) for one, _, other in (pair.partition("/") for pair in _REPLACED.split())]
 #: Opposite before the same thing: "to Rome" and "from Rome".
 _DIRECTIONS = {"to": "from", "from": "to", "for": "against", "against": "for"}
-#: The stems that a stem is opposed to.
-OPPOSITES: dict[str, set[str]] = {}
-for _left, _right in related(sections("opposites")["opposites"]):
-    _ones, _others = set(map(stem, _left.split())), set(map(stem, _right))
-    for _here, _there in ((_ones, _others), (_others, _ones)):
-        for _word in _here:
-            OPPOSITES.setdefault(_word, set()).update(_there - _here)
-
 #: letters; what is left of a shorter word without its prefix is chance ("in" and "inn")
 _SHORTEST_ROOT = 3
 #: overlap of the rest; in two texts with less in common the two words need not be about the same thing
@@ -114,7 +107,10 @@ def _prefixed(question: Wording, stored: Wording) -> tuple[str, str] | None:
 
 
 def _counterpart(word: str, others: list[str]) -> str:
-    """The word of `others` that differs from `word` by an opposed prefix and its inflection, or ""."""
+    """The word of `others` that differs from `word` by an opposed prefix and its inflection, or as
+    "hopeless" from "hopeful"; or ""."""
+    if word.endswith("ful") and (less := f"{word.removesuffix('ful')}less") in others:
+        return less
     for root, replaced in _roots(word):
         for other in others:
             bare = other.removeprefix(replaced)

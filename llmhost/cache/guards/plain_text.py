@@ -26,6 +26,8 @@ _LOOKALIKES = frozenset(
     "\u051b\u051d\u054f\u0555\u0570\u0578\u057d\u0585\u13a2\u13aa\u13ab\u13ac\u13b7\u13bb\u13c0\u13c3"
     "\u13d2\u13d4\u13d9\u13da\u13de\u13df\u13e2\u13e6\u13f4"
 )
+#: What is raised in formulas and units.
+_EXPONENTS = dict.fromkeys(map(ord, "\u00b2\u00b3"))
 _WORD = re.compile(r"[^\W\d_]+")
 
 
@@ -79,6 +81,8 @@ def _forged(word: str, text: str) -> str:
     if odd and (latin or (len(odd) == len(word) > 1 and _is_mostly_latin(text))):
         return f"one writes {word!r} with letters of another alphabet that look alike"
     plain = unicodedata.normalize("NFKC", word)
+    if word.translate(_EXPONENTS).isascii():  # both models know them: x²
+        return ""
     if plain.isascii() and not word.isascii():
         return f"one writes {plain!r} with letters that are not the plain ones"
     return ""

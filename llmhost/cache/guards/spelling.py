@@ -22,7 +22,9 @@ from llmhost.cache.models import Objection
 __all__ = ["NAME", "guard"]
 
 NAME = "spelling"
-_ACRONYMS, _NAMES, _UNITS = (frozenset(sections("case")[name]) for name in ("acronyms", "names", "units"))
+_ACRONYMS, _NAMES, _UNITS, _LANGUAGES, _OF_CODE = (
+    frozenset(sections("case")[name]) for name in ("acronyms", "names", "units", "languages", "of code")
+)
 #: words joined as in prose, such as "Wi-Fi", "what's", "U.S" or "node.js"; anything else is code
 _PROSE = re.compile(r"[^\W_]+(?:[-'\u2019./&][^\W_]+)*", re.UNICODE)
 #: written with signs, and yet names
@@ -93,7 +95,8 @@ def _matters(ours: _Token, theirs: _Token, one: Wording, other: Wording) -> bool
     if ours.unit and theirs.unit:
         return _units_matter(here, there, lower)
     if len(lower) == 1:
-        return lower not in _LETTERS_AS_WORDS and not _is_shouted(one) and not _is_shouted(other)
+        known = lower in _LETTERS_AS_WORDS or (lower in _LANGUAGES and _is_about_code(one, other))
+        return not known and not _is_shouted(one) and not _is_shouted(other)
     if (here.isupper() or there.isupper()) and not (_is_shouted(one) or _is_shouted(other)):
         lazy = other if here.isupper() else one
         return lower in _ACRONYMS and not (len(lower) > 2 and _has_no_capitals(lazy))
@@ -106,6 +109,11 @@ def _matters(ours: _Token, theirs: _Token, one: Wording, other: Wording) -> bool
 def _units_matter(here: str, there: str, unit: str) -> bool:
     """ "5 Mb" and "5 MB" are two amounts; "5 mb" is a lazy way to write one of them."""
     return unit in _UNITS or (here != here.lower() and there != there.lower())
+
+
+def _is_about_code(one: Wording, other: Wording) -> bool:
+    """Whether they speak of programming, where "c" is the language in either case."""
+    return not (one.word_set.isdisjoint(_OF_CODE) and other.word_set.isdisjoint(_OF_CODE))
 
 
 def _accents_matter(here: str, there: str, one: Wording, other: Wording) -> bool:

@@ -11,7 +11,7 @@ from llmhost.cache.guards.stems import stem, words
 from llmhost.cache.guards.word_lists import english, related, sections
 from llmhost.cache.models import Objection
 
-__all__ = ["FILLERS", "MOST_WORDS", "Guard", "Wording", "named", "overlap", "read"]
+__all__ = ["FILLERS", "MOST_WORDS", "NEGATORS", "Guard", "Wording", "named", "overlap", "read"]
 
 #: words; what lies behind them is not read: neither can a verifier that takes 512 tokens for both.
 MOST_WORDS = 200
@@ -30,6 +30,8 @@ _TAILS = {"re": "are", "ve": "have", "ll": "will", "m": "am"}
 _BEFORE_IS = words("what who where when why how that there it he she here")
 #: Stems of words that stand for nothing by themselves.
 FILLERS = frozenset(map(stem, english("fillers")))
+#: Words that negate, or except, what is after them.
+NEGATORS = words("not no non never without nor neither none nobody except excluding")
 
 
 @dataclass(frozen=True, slots=True, eq=False)

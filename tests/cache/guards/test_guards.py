@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llmhost.cache.guards import GUARDS, numbers, objections, read
-from llmhost.cache.guards.opposites import OPPOSITES
+from llmhost.cache.guards.antonyms import OPPOSITES
 
 VOCABULARY = (
     "what who why how is are not no without the a of in to from by than and or can't isn't 5 17 2016 km "

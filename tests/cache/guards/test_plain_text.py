@@ -17,6 +17,7 @@ from llmhost.cache.guards.wording import MOST_WORDS, read
         ("Is it \u202esafe?", "Is it safe?"),
         ("Is \u0440\u0430\u0443 safe for me?", "Is pay safe for me?"),
         ("Is \uff50\uff41\uff59 safe?", "Is pay safe?"),
+        ("What is \uff58\u00b2?", "What is x\u00b2?"),
         ("Is pay\u00adpal safe?", "Is paypal safe?"),
         ("Is \u03bfpera safe?", "Is opera safe?"),
         ("bell\x07", "bell"),
@@ -35,6 +36,7 @@ def test_hidden_and_forged_characters_are_refused(one: str, other: str) -> None:
         ("5 \u00b5m and 10 \u03bcm", "What is \u03b2-carotene?"),
         ("\U0001f468\u200d\U0001f469\u200d\U0001f467 family", "family"),
         ("\u0646\u0645\u06cc\u200c\u062f\u0627\u0646\u0645", "\u0646\u0645\u06cc"),
+        ("Expand (x + 3)\u00b2", "A 5 m\u00b3 tank"),
         ("one\ntwo\tthree", "one two three"),
     ],
 )
