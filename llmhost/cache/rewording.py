@@ -1,8 +1,9 @@
 """The wording step: what is certainly no difference between two questions is undone before they are compared.
 
 Greetings and thanks, contractions, numbers in words, British and American spellings, blanks and hyphens in a
-word. After it two texts may be equal, and nothing looks at them any more: so what is only probable, as a
-typing error or a correction of oneself, is left to guards and verifier. For English. Pure.
+word, and what somebody takes back in plain words ("Spain, no wait, France"). After it two texts may be equal,
+and nothing looks at them any more: so what is only probable, as a typing error, is left to guards and
+verifier. For English. Pure.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from functools import cache, lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
+from llmhost.cache.guards.corrections import is_corrected
 from llmhost.cache.guards.numbers import spelled_numbers
 from llmhost.cache.guards.word_lists import english, read_sections, related
 
@@ -46,6 +48,10 @@ def undone(question: str, stored: str) -> tuple[str, str]:
     if _CODE.search(question) or _CODE.search(stored):
         return question, stored
     one, other = _bare(question), _bare(stored)
+    if is_corrected(_words(one), _words(other)):
+        return other, other
+    if is_corrected(_words(other), _words(one)):
+        return one, one
     for step in (_with_phrases, _in_one_spelling):
         if _words(one) == _words(other):
             break

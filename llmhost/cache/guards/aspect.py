@@ -17,7 +17,8 @@ NAME = "aspect"
 _OPENING = re.compile(
     r"^(?:(?:hi|hello|hey|please|so|ok|and|but|well|just|also|quick question|(?:can|could|would|will) you|"
     r"tell me|explain to me|i (?:want|need|would like) to know|do you know|does anyone know|help me|exactly|"
-    r"how (?:can|could|do|would) you (?:define|describe|explain)|in general|according to you|can (?:any|some)one|someone|anyone) )*"
+    r"how (?:can|could|do|would) you (?:define|describe|explain)|in general|"
+    r"according to you|can (?:any|some)one|someone|anyone) )*"
 )
 _FORM = re.compile(
     "|".join("(?P<{}>{})".format(*form.split(" = ", 1)) for form in sections("forms")["forms"])
