@@ -390,6 +390,7 @@ def show_reconciled(rows: Sequence[Reconciled], console: Console) -> None:
     """What was recorded, what was billed, and why they differ."""
     numbers = ("recorded", "billed", "difference")
     grid = table("worker", *numbers, "of which", right=numbers)
+    between = "\n" if console.width < _WIDE else ", "
     for row in rows:
         causes = [f"{name} {money(round(usd, 4))}" for name, usd in row.causes.items() if round(usd, 4)]
         grid.add_row(
@@ -397,7 +398,7 @@ def show_reconciled(rows: Sequence[Reconciled], console: Console) -> None:
             money(round(row.ledger_usd, 4)),
             "not yet" if row.billed_usd is None else money(round(row.billed_usd, 4)),
             "-" if row.difference_usd is None else money(round(row.difference_usd, 4)),
-            ", ".join(causes) or "-",
+            between.join(causes) or "-",
         )
     known = [row for row in rows if row.billed_usd is not None]
     if len(known) > 1:

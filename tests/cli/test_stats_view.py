@@ -149,6 +149,11 @@ def test_a_difference_from_the_bill_is_shown_with_its_parts() -> None:
     text = captured.get()
     assert "time and price $0.020, traffic -$0.10, not billed yet -$0.50" in text
     assert "not yet" in text
+    narrow = Console(file=io.StringIO(), width=80)
+    with narrow.capture() as captured:
+        show_reconciled(rows, narrow)
+    ends = [line.rstrip()[-len("not billed yet -$0.50") :].strip() for line in captured.get().splitlines()]
+    assert ends[2:5] == ["time and price $0.020", "traffic -$0.10", "not billed yet -$0.50"]
 
 
 @pytest.mark.parametrize("by", ["model", "tenant"])

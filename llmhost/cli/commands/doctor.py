@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -96,9 +97,11 @@ def _render(checks: Sequence[Check], console: Console) -> None:
     from rich.text import Text
 
     grid = Table.grid("", "", Column(overflow="fold"), padding=(0, 2))
+    before = [len(_MARKS[check.level][0]) for check in checks], [len(check.name) for check in checks]
+    room = max(console.width - sum(max(lengths, default=0) + 2 for lengths in before), 1)
     for check in checks:
         mark = Text(*_MARKS[check.level])
-        detail = Text(clean(check.detail))
+        detail = Text(_at_slashes(clean(check.detail), room))
         if check.fix:
             detail.append(f"\n{clean(check.fix)}", "cyan")
         grid.add_row(mark, Text(clean(check.name)), detail)
@@ -108,3 +111,9 @@ def _render(checks: Sequence[Check], console: Console) -> None:
     summary += f", {counted(warnings, 'warning')}." if warnings else "."
     console.print()
     console.print(Text(summary, "bold red" if failed else "bold" if warnings else "bold green"))
+
+
+def _at_slashes(text: str, room: int) -> str:
+    """`text`, in which a path that is longer than a line breaks after a slash rather than within a name."""
+    piece = rf"\S{{1,{room}}}$|\S{{0,{room - 1}}}/|\S{{{room}}}"
+    return re.sub(rf"\S{{{room + 1},}}", lambda word: "\n".join(re.findall(piece, word[0])), text)

@@ -283,10 +283,17 @@ def _show(found: _Ranked, console: Console, *, config: Config, verbose: bool) ->
     if best:
         console.print(_grid(found.shown))
         console.print()
+        from rich.table import Table
+
+        # A grid, so that a reason of two lines does not begin its second one where ranks stand.
+        reasons = Table.grid(padding=(0, 1))
         for number, (offer, cost) in enumerate(found.shown if verbose else found.shown[:1], 1):
             more = found.others(offer)
             also = f"; {counted(more, 'more offer')} of its machine" if more else ""
-            console.print(f"{number}: {_reason(offer, cost, config.vast.expected_stay)}{also}", style="dim")
+            reasons.add_row(
+                f"{number}:", f"{_reason(offer, cost, config.vast.expected_stay)}{also}", style="dim"
+            )
+        console.print(reasons)
         console.print()
     _show_counts(found, config.fleet.gpus, console)
     if best:

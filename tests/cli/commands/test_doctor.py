@@ -57,6 +57,17 @@ def test_a_failed_check_is_marked_and_counted(cli: Cli) -> None:
     assert ran.stdout.endswith("\n\n1 of 8 checks failed.\n")
 
 
+def test_a_path_that_is_longer_than_a_line_breaks_after_a_slash(
+    cli: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    names = [f"folder-of-a-long-name-{number}" for number in range(6)]
+    configure(f"engine:\n  model_path: /{'/'.join(names)}/model.gguf\n")
+    shown = cli("doctor").stdout
+    assert all(f"{name}/" in shown for name in names)
+    assert max(map(len, shown.splitlines())) <= 80
+
+
 def test_what_warns_is_marked_and_counted_and_is_no_failure(cli: Cli) -> None:
     configure("scale:\n  late: 0.1\n")
     ran = cli("doctor")

@@ -150,6 +150,15 @@ def test_the_best_rank_is_explained_in_words_and_with_v_each(cli: Run, shop: Mar
     assert "3: $0.89 per million tokens" in shown
 
 
+def test_the_second_line_of_a_reason_does_not_begin_where_ranks_stand(
+    cli: Run, shop: MarketProvider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    lines = cli("offers", "-v").stdout.splitlines()
+    first = next(number for number, line in enumerate(lines) if line.startswith("1: "))
+    assert lines[first + 1].startswith("   ")
+
+
 def test_machines_that_failed_are_shown_and_not_offered_until_the_ban_is_lifted(
     cli: Run, shop: MarketProvider, redis_server: Any
 ) -> None:
