@@ -60,6 +60,26 @@ def test_what_a_text_quotes_is_not_what_it_asks() -> None:
     assert admit('Translate "write to joe@example.com"').kind == "personal"
 
 
+@pytest.mark.parametrize(
+    "wrap",
+    ["i was wondering if {}", "do you know whether {}", "could you find out if {}", "just curious if {}"],
+)
+def test_a_question_within_another_one_is_of_the_same_kind(wrap: str) -> None:
+    assert admit(wrap.format("the museum's open")).kind == "changing"
+    assert admit(wrap.format("a tomato is a fruit")).kind == "plain"
+
+
+def test_how_something_is_done_stays_plain_within_another_question() -> None:
+    assert admit("do you know how to cancel an order").kind == "plain"
+    assert admit("i was wondering how tides work").kind == "plain"
+
+
+def test_a_request_after_what_it_is_about_is_read_by_itself() -> None:
+    admitted = admit("I'm stuck in a tunnel, could you push the standup to noon?")
+    assert (admitted.kind, admitted.because) == ("acting", "could you push the standup")
+    assert admit("I'm stuck in a tunnel, could you explain what a standup is?").kind == "plain"
+
+
 # The operator's own patterns
 
 
@@ -235,6 +255,10 @@ def test_what_is_no_list_of_tools_has_none(tools: Any) -> None:
         "please, " * 10_000,
         "and give me a random " * 5_000,
         "generate new " * 8_000,
+        "i wonder if you know " * 4_000,
+        ", so could someone " * 5_000,
+        "i need a b c d " * 6_000,
+        " 'a b" * 20_000,
         "Order Order " * 5_000,
         "\n" * 50_000,
         '"' * 50_000,
