@@ -94,7 +94,7 @@ async def offers(
         "vast.max_price": max_price,
         "vast.disk": disk,
     }
-    config = configured(options, {**rented, "fleet.gpus": gpus})
+    config = configured(options, {**rented, "fleet.gpus": gpus}, header=True)
     _check_sense(config, {**rented, "unban": unban})
     rows = limit if limit is not None or options.json else _ROWS
     async with wired(options, config) as wiring:

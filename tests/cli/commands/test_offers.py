@@ -150,6 +150,10 @@ def test_the_best_rank_is_explained_in_words_and_with_v_each(cli: Run, shop: Mar
     assert "3: $0.89 per million tokens" in shown
 
 
+def test_the_first_line_says_which_fleet_the_offers_are_for(cli: Run) -> None:
+    assert cli("offers").stderr.startswith("fleet ")
+
+
 def test_the_second_line_of_a_reason_does_not_begin_where_ranks_stand(
     cli: Run, shop: MarketProvider, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -234,7 +238,7 @@ def test_no_fitting_offer_is_no_failure_and_the_filter_to_relax_is_named(
 ) -> None:
     shop.market = Market((), rejected)
     ran = cli("offers")
-    assert (ran.code, ran.stderr) == (0, f"{advice}\n")
+    assert (ran.code, ran.stderr.split("\n", 1)[1]) == (0, f"{advice}\n")
     assert ran.stdout.startswith(f"0 of {sum(rejected.values())} offers fit.")
 
 
