@@ -101,7 +101,8 @@ class OtherFleets:
         What cannot be looked at is warned of. Raises StateError where there is no state folder.
         """
         if everywhere:
-            self._everywhere, self._in_redis = True, await self._known_to_redis()
+            self._everywhere = True
+            self._in_redis = await self._known_to_redis()
         fleets, own = state_dir() / "fleets", (self._config.fleet.name, self._config.fleet.provider)
         known = self._sources()
         found: list[OtherFleet] = []
@@ -135,21 +136,24 @@ class OtherFleets:
             self._unseen(error, key)
         named = {worker.id for worker in listed.fleets.get(own.name, ())} if is_own else set()  # shown once
         accounts = {key: listed}
-        found = [
-            await (self._rented_again if fleet.down else self._rented_there)(fleet, accounts, named)
-            for fleet in self._rented_fleets([(own.name, key, self._config.redis)] if is_own else [])
-        ]
+        found = list[OtherFleet]()
+        for fleet in self._rented_fleets([(own.name, key, self._config.redis)] if is_own else []):
+            found.append(
+                await (self._rented_again if fleet.down else self._rented_there)(fleet, accounts, named)
+            )
+            named |= {worker.id for worker in found[-1].workers}
         rented = [name for name, provider in known if provider == "vast"]
         for name in dict.fromkeys([own.name, *rented] if is_own else rented):
             self.unread = self.unread or self.moved_redis(name)
-        shown = named | {worker.id for fleet in found for worker in fleet.workers}
+        for name in sorted({name for account in accounts.values() for name in account.fleets}):
+            self.unread = self.unread or self._lost_redis(name)
         return [
             *found,
             *(
                 OtherFleet(name, "vast", account.source or known.get((name, "vast")), rest)
                 for account in accounts.values()
                 for name, workers in account.fleets.items()
-                if (rest := tuple(worker for worker in workers if worker.id not in shown))
+                if (rest := tuple(worker for worker in workers if worker.id not in named))
             ),
         ]
 
@@ -177,16 +181,21 @@ class OtherFleets:
         return found
 
     async def _known_to_redis(self) -> Sequence[KnownFleet]:
-        """The fleets of the account in use that the Redis in use has something of, from any machine."""
-        if not account_key(self._config):
-            return ()
-        records = await self._records(OtherFleet(self._config.fleet.name, "vast", None, ()))
-        payer, place = payer_of(self._config), records_of(self._config)
-        found = []
-        for name in sorted(await records.fleets()):
-            records = await self._records(OtherFleet(name, "vast", None, ()))
-            if await records.begun() or (await records.known()).ids:
-                found.append(KnownFleet(name, "vast", None, payer, place))
+        """The fleets of which a Redis has something, from any machine: the one in use, and that of each fleet
+        that this machine knows, for the account that the same configuration names."""
+        name, found, asked = self._config.fleet.name, list[KnownFleet](), list[object]()
+        known = [fleet.config for fleet in self._known() if fleet.provider == "vast"]
+        for source in dict.fromkeys([None, *known]):
+            config = read_other(self._config, name, "vast", source).config
+            which = account_key(config), config.redis
+            if not account_key(config) or which in asked:
+                continue
+            asked.append(which)
+            records = await self._records(OtherFleet(name, "vast", source, ()))
+            for one in sorted(await records.fleets()):
+                records = await self._records(OtherFleet(one, "vast", source, ()))
+                if await records.begun() or (await records.known()).ids:
+                    found.append(KnownFleet(one, "vast", source, payer_of(config), records_of(config)))
         return found
 
     async def _rented_there(
@@ -282,11 +291,19 @@ class OtherFleets:
             used.add(records_of(self._config))
         if {use.redis for use in uses} <= {"", EMBEDDED, *used}:  # that one no other machine uses
             return None
-        return StateError(
-            f"fleet {name} was last used with another Redis",
-            hint="use that one; where it is gone, run `llmhost up`, or, where nothing of the fleet is left,"
-            f" remove {known_file(state_dir() / 'fleets', name, 'vast')}",
-        )
+        return _other_redis(name)
+
+    def _lost_redis(self, name: str) -> StateError | None:
+        """As `moved_redis`, of a fleet that was taken down here, that is rented again, and whose file is gone
+        since."""
+        if not self._everywhere:
+            return None
+        with suppress(StateError):  # said elsewhere
+            for use in known_fleets(state_dir() / "fleets"):
+                is_it = (use.name, use.provider, use.down) == (name, "vast", True) and is_gone(use.config)
+                if is_it and use.redis not in ("", EMBEDDED, records_of(self._config)):
+                    return _other_redis(name)
+        return None
 
     def _known_as(self, name: str) -> Sequence[KnownFleet]:
         return [fleet for fleet in self._known() if (fleet.name, fleet.provider) == (name, "vast")]
@@ -412,3 +429,11 @@ class OtherFleets:
         """Its last worker is gone. That it cannot be done is no matter: it has nothing to show."""
         with suppress(StateError):
             await forget_fleet(state_dir() / "fleets", name, provider)
+
+
+def _other_redis(name: str) -> StateError:
+    return StateError(
+        f"fleet {name} was last used with another Redis",
+        hint="use that one; where it is gone, run `llmhost up`, or, where nothing of the fleet is left,"
+        f" remove {known_file(state_dir() / 'fleets', name, 'vast')}",
+    )

@@ -53,6 +53,10 @@ def remove(file: Path) -> None:
     file.unlink()
 
 
+def move(file: Path, folder: Path) -> str:
+    return str(file.rename(folder / file.name))
+
+
 async def test_one_name_in_two_files_with_two_accounts_is_two_fleets(
     market: RentedHouse, other_account: VastServer, redis_server: RedisServer
 ) -> None:
@@ -242,3 +246,55 @@ async def test_what_cannot_be_written_down_as_used_rents_nothing(
     done = await market.run(*command)
     assert (done.code, len(market.alive())) == (1, 1), done.err
     assert "known.lock" in done.err
+
+
+@pytest.mark.parametrize("command", [["fleets"], ["down", "--all", "--yes"]], ids=" ".join)
+async def test_a_purchase_in_doubt_of_a_fleet_that_only_the_redis_of_another_one_knows_is_seen_from_anywhere(
+    market: RentedHouse, tmp_path: Path, command: list[str]
+) -> None:
+    green = apart(market, "green.yaml", fleet={"name": "green"})
+    await market.ok("up", "--gpus", "1", "--yes", "--no-wait")
+    market.server.arm(Fault.CREATE_CUT)
+    market.server.arm(Fault.SHOWN_LATE, value=3600.0)
+    there = elsewhere(market, tmp_path) | {"LLMHOST_CONFIG": green}
+    assert (await market.run("up", "--gpus", "1", "--yes", "--no-wait", **there)).code != 0
+    done = await market.run(*command, LLMHOST_CONFIG="")
+    assert (done.code != 0, "it is not known yet whether the purchase" in done.err) == (True, True), done.err
+
+
+async def test_where_a_fleet_was_only_taken_down_its_redis_is_known_when_another_machine_makes_it_again(
+    market: RentedHouse, redis_server: RedisServer, tmp_path: Path
+) -> None:
+    redis = {"url": f"unix://{redis_server.socket}?db=1"}
+    fleet = {"name": "green", "budget": {"per_hour": 10}}
+    there = elsewhere(market, tmp_path)
+    green = {"LLMHOST_CONFIG": apart(market, "green.yaml", fleet=fleet, redis=redis, scale={"min_gpus": 1})}
+    await market.ok("up", "--gpus", "1", "--yes", "--no-wait", **there, **green)
+    await market.ok("down", "--yes", **green)
+    await market.ok("up", "--gpus", "1", "--yes", "--no-wait", **there, **green)
+    await market.ok("down", "--all", "--yes", LLMHOST_CONFIG="")
+    step = await market.ok("scale", **there, **green)
+    assert ("paused since" in step["reason"], market.alive()) == (True, [])
+
+
+async def test_a_fleet_that_was_taken_down_here_and_is_rented_again_needs_its_file_to_be_taken_for_seen(
+    market: RentedHouse, redis_server: RedisServer, tmp_path: Path
+) -> None:
+    redis = {"url": f"unix://{redis_server.socket}?db=1"}
+    green = apart(market, "green.yaml", fleet={"name": "green"}, redis=redis)
+    await market.ok("up", "--gpus", "1", "--yes", "--no-wait", LLMHOST_CONFIG=green)
+    await market.ok("down", "--yes", LLMHOST_CONFIG=green)
+    moved = move(Path(green), tmp_path)
+    there = elsewhere(market, tmp_path)
+    await market.ok("up", "--gpus", "1", "--yes", "--no-wait", **there | {"LLMHOST_CONFIG": moved})
+    done = await market.run("down", "--all", "--yes")
+    assert (done.code, market.alive()) == (3, []), done.err
+    assert "fleet green was last used with another Redis" in done.err
+
+
+async def test_a_worker_whose_fleets_file_has_a_wrong_key_is_shown_once(market: RentedHouse) -> None:
+    market.configure(redis={"url": None})
+    await market.ok("up", "--gpus", "1", "--yes", "--no-wait")
+    market.configure(redis={"url": None}, vast={"api_key": "a typing error"})
+    shown = await market.run("fleets", "--json", LLMHOST_CONFIG="")
+    assert [name for fleet in shown.json["fleets"] for name in fleet["workers"]] == market.alive()

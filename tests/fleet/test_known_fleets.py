@@ -97,6 +97,17 @@ async def test_a_fleet_that_was_down_and_is_used_elsewhere_is_down_where_it_was(
     assert {(use.redis, use.down) for use in known_fleets(tmp_path)} == {("new", False), ("old", True)}
 
 
+async def test_a_fleet_that_an_older_llmhost_made_and_this_one_took_down_is_not_forgotten(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "blue").mkdir()
+    older = {"config": "/a.yaml", "before": [], "payer": "me", "redis": "0123"}
+    known_file(tmp_path, "blue", "vast").write_text(json.dumps(older))
+    await remember_fleet(tmp_path, KnownFleet("blue", "vast", "/a.yaml", "me", "4567"))
+    await forget_fleet(tmp_path, "blue", "vast")
+    assert [(use.redis, use.down) for use in known_fleets(tmp_path)] == [("4567", True), ("", True)]
+
+
 async def test_of_two_uses_that_are_written_down_at_once_none_is_lost(tmp_path: Path) -> None:
     await remember(tmp_path, "/a.yaml")
     async with hold_lock(tmp_path / "blue" / "known.lock", patience=0):

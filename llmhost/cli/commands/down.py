@@ -86,6 +86,11 @@ async def down(
         left_over = {key for key, one in results if one.remaining or one.failed}
         gone = [] if some else [key for key, _ in results if key not in left_over]
         moved = wiring.others.moved_redis(own.spec.name) if own.rents and not some else None
+        if own.rents:
+            with suppress(
+                StateError
+            ):  # nothing may stand before the ending; other machines may use its Redis
+                await wiring.others.remember(options.source)
         if not (wiring.others.unseen_accounts or wiring.others.unread or moved):
             for name, provider in gone:
                 await wiring.others.forget(name, provider)

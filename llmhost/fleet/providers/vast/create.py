@@ -316,9 +316,9 @@ class InstanceCreator:
         }
 
     async def _refused(self, order: Order, offer: Offer, error: Rejected) -> Worker:
-        """Nothing was bought; should the refusal name an instance all the same, it is ended. What is not in
-        vast.ai's words, but in a proxy's, says nothing: then the worker, should it appear."""
-        if not (error.body or error.reason):
+        """Nothing was bought; should the refusal name an instance all the same, it is ended. What is not
+        vast.ai's, but a proxy's, says nothing: then the worker, should it appear."""
+        if not error.is_vasts_own and _contract(error.body) is None:
             return await self._look_for(order, error)
         instance = _contract(error.body)
         if instance is not None:

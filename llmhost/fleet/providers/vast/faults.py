@@ -8,6 +8,7 @@ have been done all the same (`NoResponse`).
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -24,6 +25,7 @@ _LONGEST = 300  #: characters of what vast.ai says that are shown
 _SHORTEST_SECRET = 8  #: characters; what is shorter occurs in plain words
 _SERVER_SIDE = 500
 _TOO_MANY = 429
+_CODE = re.compile(r"[a-z][a-z0-9_/]*")
 _TOO_SLOW = 408
 
 
@@ -50,6 +52,12 @@ class Rejected(ProviderError):
     def rate_limited(self) -> bool:
         """Whether the same call may be made again after a while."""
         return self.status == _TOO_MANY and self.reason != "search_quota_exceeded"
+
+    @property
+    def is_vasts_own(self) -> bool:
+        """Whether vast.ai said it, who gives each refusal a code, and not a proxy, who does not know what
+        became of the call."""
+        return _CODE.fullmatch(str(self.body.get("error") or "")) is not None
 
 
 class NoResponse(ProviderError):
@@ -158,7 +166,11 @@ def _refused(
     # A wrong key is 404 "Invalid user key", a missing one 403; both statuses stand for other things too.
     if status == 401 or reason == "auth_error" or "Invalid user key" in explanation:
         return Rejected(
-            "vast.ai does not accept the API key", status=status, reason="auth_error", hint=KEY_HINT
+            "vast.ai does not accept the API key",
+            status=status,
+            reason="auth_error",
+            body=body,
+            hint=KEY_HINT,
         )
     message = f"vast.ai refused {doing}: {clean(explanation, secrets) or f'HTTP {status}'}"
     hint = "wait until midnight UTC: searches are counted by day" if "quota" in reason else None

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 from doubles.clock import ManualClock
 from doubles.fleet_values import make_spec
-from doubles.vast.answers import Refused, as_text, refusal
+from doubles.vast.answers import Answer, Refused, as_json, as_text, refusal
 from doubles.vast.faults import CREATE_EXECUTED, LIST, Fault
 from doubles.vast.server import VastServer
 from doubles.waiting import until
@@ -706,11 +706,22 @@ async def test_what_vast_ended_although_it_never_listed_it_is_gone_at_once(
     assert (vast_server.alive(), provider.on_record(), await provider.intents()) == ([], [], ())
 
 
+@pytest.mark.parametrize(
+    "answer",
+    [
+        as_text("<html>410 Gone</html>", 410),
+        as_text("Unauthorized", 401),
+        as_json({"success": False}),
+        as_json({"success": False, "msg": "upstream timeout"}),
+        as_json({"message": "no Route matched with those values"}, 404),
+        as_json({"error": "Bad Request", "message": "the gateway refused it"}, 400),
+    ],
+)
 async def test_a_refusal_that_is_not_in_vasts_words_is_no_proof_that_nothing_was_bought(
-    vast_server: VastServer, vast_provider: Providers, monkeypatch: pytest.MonkeyPatch
+    vast_server: VastServer, vast_provider: Providers, monkeypatch: pytest.MonkeyPatch, answer: Answer
 ) -> None:
     def refuse(*_: object) -> None:
-        raise Refused(as_text("<html>410 Gone</html>", 410))
+        raise Refused(answer)
 
     monkeypatch.setattr("doubles.vast.purchases.success", refuse)
     worker = await vast_provider().create(SPEC)
