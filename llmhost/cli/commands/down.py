@@ -108,6 +108,19 @@ async def down(
         _check_none_of_this_file(told[0], left)
 
 
+async def _forget(
+    wiring: Wiring, options: Globals, gone: Sequence[tuple[str, str]], *, all_seen: bool
+) -> None:
+    """The fleets that are `gone`, unless there may be more of them. Where the configured one was rented is
+    remembered: other machines may rent it again."""
+    if wiring.provider.rents:
+        with suppress(StateError):
+            await wiring.others.remember(options.source)
+    if all_seen and not (wiring.others.unseen_accounts or wiring.others.unread):
+        for name, provider in gone:
+            await wiring.others.forget(name, provider)
+
+
 def _check_none_of_this_file(own: OtherFleet, left: Sequence[OtherFleet]) -> None:
     """Raises PartialError where fleets are `left` that were made from the configured one's very file, before
     it named another fleet or provider: they may be what was to end."""
