@@ -42,7 +42,7 @@ def test_a_text_to_continue_reaches_the_engine_as_it_is_and_bypasses_the_cache()
     assert question.request() == ChatRequest("m", (), Sampling(seed=3, max_tokens=9), {"top_k": 1}, gap)
     assert question.bypasses
     assert replace(question, use_cache=True).key() is None
-    with pytest.raises(UsageError, match="has 32,001 characters"):
+    with pytest.raises(UsageError, match="32,001 characters"):
         make_completion(CONFIG, Completion("x", "y" * 32_000), model="m", sampling=Sampling(), fields={})
 
 

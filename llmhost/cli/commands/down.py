@@ -83,8 +83,7 @@ async def down(
                 result = await _end(own, workers or None, orphans, progress, now)
                 results = [((own.spec.name, own.spec.provider), result)]
                 results += [] if some else await _keep_rest_down(wiring, told, everything=False)
-        left_over = {key for key, one in results if one.remaining or one.failed}
-        gone = [] if some else [key for key, _ in results if key not in left_over]
+        gone = [] if some else _gone(results)
         moved = wiring.others.moved_redis(own.spec.name) if own.rents and not some else None
         if own.rents:
             with suppress(
@@ -106,6 +105,12 @@ async def down(
     named = options.fleet or os.environ.get("LLMHOST_FLEET__NAME")  # one file for several fleets
     if not (some or everything or named):
         _check_none_of_this_file(told[0], left)
+
+
+def _gone(results: _Results) -> Sequence[tuple[str, str]]:
+    """The fleets of which nothing is left."""
+    left_over = {key for key, one in results if one.remaining or one.failed}
+    return [key for key, _ in results if key not in left_over]
 
 
 async def _forget(
