@@ -85,14 +85,7 @@ async def down(
                 results += [] if some else await _keep_rest_down(wiring, told, everything=False)
         gone = [] if some else _gone(results)
         moved = wiring.others.moved_redis(own.spec.name) if own.rents and not some else None
-        if own.rents:
-            with suppress(
-                StateError
-            ):  # nothing may stand before the ending; other machines may use its Redis
-                await wiring.others.remember(options.source)
-        if not (wiring.others.unseen_accounts or wiring.others.unread or moved):
-            for name, provider in gone:
-                await wiring.others.forget(name, provider)
+        await _forget(wiring, options, gone, all_seen=moved is None)
         ended = {*(name for name, _ in gone), *(fleets_with_gateways() if everything else ())}
         gateways = await stop_gateways(options, sorted(ended))
         stopped = await _stop_redis(options, wiring) if everything and not left else None
