@@ -142,8 +142,8 @@ def address_options(config: RedisConfig, socket: Path | None) -> dict[str, Any]:
 
 
 def place_of(config: RedisConfig) -> str:
-    """Which server of the operator's, which database in it and which names of keys, whoever logs in. Raises
-    ConfigError for a malformed URL."""
+    """Which server of the operator's, which database in it and which names of keys; the login is no part of
+    it. Raises ConfigError for a malformed URL."""
     keys = " sharded" if config.has_shards else ""
     if config.sentinel.hosts is not None:
         return f"{config.sentinel.hosts} {config.sentinel.master} {config.db}{keys}"

@@ -19,10 +19,10 @@ _PHRASES = "|".join(sorted(map(re.escape, english("corrections") | _CERTAIN), ke
 _PHRASE = re.compile(rf"(?:{_PHRASES}|no|not (?:\w+ ){{1,3}}?but) ")
 _CORRECTION = re.compile(rf"(?<!\S)(?:{_PHRASE.pattern})+")
 _NO = words("no not nope")
-#: With one of these after it, "no" begins the question anew.
-_ANEW = words("what who whom whose which when where why how")
+#: With one of these after it, "no" begins another question.
+_BEGINS = words("what who whom whose which when where why how")
 #: What a question begins with that is no list of wishes: "pizza with cheese, no onions".
-_ASKING = _ANEW | words(
+_ASKING = _BEGINS | words(
     "is are was were do does did can could will would should has have had in on at to for of name"
 )
 #: words after a lone "no" that takes back what is before it
@@ -54,7 +54,7 @@ def _is_certain(run: _Run, words: Sequence[str], other: Sequence[str]) -> bool:
     kept = len(other) - len(behind)
     if not behind or not 0 <= kept < run.start or (not kept and behind[0] not in _ASKING):
         return False
-    negating = _may_negate(run.words, stem(words[run.start - 1])) and behind[0] not in _ANEW
+    negating = _may_negate(run.words, stem(words[run.start - 1])) and behind[0] not in _BEGINS
     negated = kept and (negating or not NEGATORS.isdisjoint(words[kept : run.start]))
     return not negated and [*words[:kept], *behind] == [*other]
 
@@ -76,19 +76,19 @@ def correction(wording: Wording, other: Wording) -> Literal["", "against", "perh
     before = wording.stems[start - 1] if start else ""
     if not said or any(stem(word) in other.content for word in run if word not in _NO):
         return ""
-    marked, anew = len(run) > 1, wording.words[end] in _ANEW
+    marked, begins = len(run) > 1, wording.words[end] in _BEGINS
     if said[0] not in other.stem_set:
         taken_back = marked and before not in FILLERS and before in other.stem_set
-        new = not anew and said[0] not in wording.stems[:start]
+        new = not begins and said[0] not in wording.stems[:start]
         return "against" if taken_back and new else ""
     shared = sum(stem in other.stem_set for stem in said)
     whole = other.content.issubset(said)
     rest = wording.words[end:] if whole or len(runs) > 1 else (*wording.words[:start], *wording.words[end:])
     if shared < _SHARED * len(said) or not NEGATORS.isdisjoint(rest):
         return ""
-    if anew or whole or before not in other.stem_set:
+    if begins or whole or before not in other.stem_set:
         negating = _may_negate(run, before)
-        if anew or (marked and (whole or not negating)):
+        if begins or (marked and (whole or not negating)):
             return "surely"
         asks = wording.words[0] in _ASKING and len(wording.words) - end >= _REST
         return "perhaps" if marked or (asks and not negating) else ""
