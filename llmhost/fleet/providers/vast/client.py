@@ -236,7 +236,7 @@ class VastAccount:
         """
         for pause in (None,) if self._hangs else (*_PAUSES, None):
             try:
-                async with self._pacer.turn(endpoint):
+                async with self._pacer.turn(endpoint, self._waits):
                     answer = await attempt()
                     self._hangs = False
                     return answer
@@ -248,6 +248,9 @@ class VastAccount:
                     self._hangs = isinstance(error, NoResponse) and error.timed_out
                     raise
         raise AssertionError("the last try returns or raises")
+
+    def _waits(self) -> None:
+        self._note("waiting for another llmhost, which is calling vast.ai")
 
     async def _wait(self, endpoint: str, error: Rejected | NoResponse, pause: float) -> bool:
         """Waits as long as vast.ai asks for, else `pause` seconds; False where that is too long."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, suppress
 from pathlib import Path
 
 from llmhost.errors import StateError
@@ -34,6 +34,7 @@ INTERVALS = {
 _LONGEST_QUEUE = 100
 #: seconds; the longest that vast.ai is obeyed when it asks for patience
 _LONGEST_PENALTY = 60.0
+_SLOW = 3.0  #: seconds after which a wait is told of
 _QUEUE_PATIENCE = 60.0  #: seconds; a call that is never answered takes as long
 _LOCK_PATIENCE = 30.0  #: seconds; the lock is held for one small file at a time
 
@@ -55,13 +56,16 @@ class Pacer:
         self._held_up = False  #: whether a lock was waited for in vain
 
     @asynccontextmanager
-    async def turn(self, endpoint: str) -> AsyncIterator[None]:
+    async def turn(self, endpoint: str, on_wait: Callable[[], object] = lambda: None) -> AsyncIterator[None]:
         """Inside, the endpoint may be called once. One such call is made at a time, over all processes, and
-        the pause begins at its end: when vast.ai counted it is not known."""
+        the pause begins at its end: when vast.ai counted it is not known. `on_wait` is called where another
+        process takes long over its own."""
         interval = INTERVALS[endpoint] * self.scale
         lock = self._file.with_name(f"{self._file.stem}-{endpoint}.lock")
         async with self._queues[endpoint], AsyncExitStack() as stack:
-            with suppress(StateError):
+            slow = asyncio.get_running_loop().call_later(_SLOW, on_wait)
+            with suppress(StateError), ExitStack() as waiting:
+                waiting.callback(slow.cancel)
                 make_folder(self._file.parent)
                 await stack.enter_async_context(self._held(lock, _QUEUE_PATIENCE))
             await self._reserve(endpoint, interval)

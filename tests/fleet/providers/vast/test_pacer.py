@@ -12,6 +12,7 @@ from doubles.clock import ManualClock
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from llmhost.fleet.providers.vast import pacer as pacer_module
 from llmhost.fleet.providers.vast.pacer import INTERVALS, Pacer
 from llmhost.machine.files import hold_lock
 
@@ -68,6 +69,22 @@ async def test_another_command_waits_until_a_call_has_ended(file: Path, manual_c
         ended = manual_clock.now()
     await other
     assert entered == [ended + INTERVALS["list"]]
+
+
+async def test_a_long_wait_for_the_call_of_another_command_is_told(
+    file: Path, manual_clock: ManualClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pacer_module, "_SLOW", 0.0)
+    told = asyncio.Event()
+
+    async def ask() -> None:
+        async with Pacer(file, manual_clock).turn("list", told.set):
+            pass
+
+    async with Pacer(file, manual_clock).turn("list"):
+        asking = asyncio.create_task(ask())
+        await told.wait()
+    await asking
 
 
 async def test_those_who_ask_at_once_get_a_turn_each(pacer: Pacer, manual_clock: ManualClock) -> None:
