@@ -40,27 +40,37 @@ _UNSUPPORTED = {
 }
 
 #: a value of a field that says how tokens are drawn, or how many
-_VALUE = re.compile(
-    r"\b(temperature|top_[pk]|min_p|typical_p|seed|max_(?:completion_)?tokens|num_predict|num_ctx|stop"
-    r"|repeat_last_n|(?:repeat|repetition|presence|frequency)_penalty|logit_bias|(?:top_)?logprobs)"
-    r"[\"'`]? must be\b"
+_FIELD = (
+    r"temperature|top_[pk]|min_p|typical_p|seed|max_(?:completion_)?tokens|num_predict|num_ctx|stop"
+    r"|repeat_last_n|(?:repeat|repetition|presence|frequency)_penalty|logit_bias|(?:top_)?logprobs"
 )
+_MUST_BE = (
+    r"another value|of type|in|between|at (?:least|most)|greater|less|larger|smaller|positive|non-?negative"
+    r"|one of|an? (?:number|integer|float|string|array|list)|[<>=\d-]"
+)
+_VALUE = re.compile(rf"\b({_FIELD})[\"'`]? (?:or [a-z_\"'`]+ )?(?:is too large|must be (?:{_MUST_BE}))")
 
 _FORMAT = re.compile(
-    r"parse grammar|schema conversion failed|invalid (?:JSON )?schema|format is invalid", re.IGNORECASE
+    r"parse grammar|schema conversion failed|invalid (?:JSON )?schema"
+    r"|(?:^|answer's |[\"'`])(?:response_)?format[\"'`]? is invalid",
+    re.IGNORECASE,
 )
+#: about the worker, whatever else is said
+_WORKER = re.compile(r"\bload(?:ing)? (?:the )?model\b", re.IGNORECASE)
 
 
 def refusal_of(said: str) -> EngineRefused | None:
     """Our error for what an engine said of a request; None where it is of no kind that is known."""
+    if _WORKER.search(said):
+        return None
+    if found := _VALUE.search(said):  # some say how long the context is, too
+        return EngineRefused(f"`{found[1]}` must be another value for this engine", said=said)
     for pattern in _TOO_LONG:
         if found := pattern.search(said):
             return ContextExceeded(_too_long(**found.groupdict()), said=said)
     for what, words in _UNSUPPORTED.items():
         if re.search(words, said, re.IGNORECASE):
             return EngineRefused(f"this model does not support {what}", said=said)
-    if found := _VALUE.search(said):
-        return EngineRefused(f"`{found[1]}` must be another value for this engine", said=said)
     if _FORMAT.search(said):
         return EngineRefused("the schema or grammar of the answer's format is invalid", said=said)
     return None

@@ -50,6 +50,10 @@ OTHERS = [
     ),
     ('"all-minilm" does not support chat', "this model does not support chat"),
     ("top_p must be in (0, 1], got 2.0.", "`top_p` must be another value for this engine"),
+    (
+        "'max_tokens' or 'max_completion_tokens' is too large: 5000. This model's maximum context length is …",
+        "`max_tokens` must be another value for this engine",
+    ),
     ('option "top_k" must be of type integer', "`top_k` must be another value for this engine"),
     ("failed to parse grammar", "the schema or grammar of the answer's format is invalid"),
     (
@@ -79,6 +83,10 @@ def test_what_a_gateway_of_a_worker_tells_is_told_again(told: str) -> None:
     [
         "model 'tiny' not found, try pulling it first",
         "Context size has been exceeded.",  # by other requests to llama.cpp: this one may fit later
+        "unable to load model: /models/x.gguf: gguf file format is invalid",
+        "gguf file format is invalid",
+        "unable to load the model: it does not support vision",
+        "no answer to: temperature must be high",
         "the GPU is on fire at 10.0.0.7:8000",
         "",
     ],
