@@ -254,7 +254,7 @@ def _starts(report: Report) -> Iterator[RenderableType]:
             and within < target.target
         ):
             yield Text(
-                f"hit p95 is {milliseconds(within)} in process; the rest is the start of a command", "dim"
+                f"hit p95 is {milliseconds(within)} in process; the rest is a command that starts", "dim"
             )
 
 

@@ -83,7 +83,7 @@ def test_the_screen_has_what_an_operator_acts_on() -> None:
 
 
 def test_hits_that_only_the_start_of_a_command_makes_late_are_told_apart() -> None:
-    words = "in process; the rest is the start of a command"
+    words = "in process; the rest is a command that starts"
 
     def shown(user: float, process: float) -> str:
         late = Percentiles(user, user, user), Percentiles(process, process, process)

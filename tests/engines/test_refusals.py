@@ -51,7 +51,7 @@ OTHERS = [
     ('"all-minilm" does not support chat', "this model does not support chat"),
     ("top_p must be in (0, 1], got 2.0.", "`top_p` must be another value for this engine"),
     (
-        "'max_tokens' or 'max_completion_tokens' is too large: 5000. This model's maximum context length is …",
+        "'max_tokens' or 'max_completion_tokens' is too large: 9. The maximum context length is 4 tokens",
         "`max_tokens` must be another value for this engine",
     ),
     ('option "top_k" must be of type integer', "`top_k` must be another value for this engine"),

@@ -297,9 +297,9 @@ def _checked(values: Mapping[str, object], keys: Sequence[str] | None, target: P
 
 
 def _write_with_schema(target: Path, text: str, warn: Callable[[str], None], *, force: bool) -> bool:
-    """Writes the file, and beside it its schema, which it names. Whether there was place for that."""
+    """Writes the file, and beside it its schema, which it names. Whether there was room for that."""
     schema = target.parent / _SCHEMA_NAME
-    has_schema = _is_place_for_schema(schema, warn)
+    has_schema = _has_room_for_schema(schema, warn)
     _write(target, _SCHEMA_LINE + text if has_schema else text, force=force)
     if has_schema:
         _write_schema(schema, warn)
@@ -309,7 +309,8 @@ def _write_with_schema(target: Path, text: str, warn: Callable[[str], None], *, 
 def _write(target: Path, text: str, *, force: bool) -> None:
     """Writes the file, readable by its owner only: it may hold a token later."""
     try:
-        descriptor = os.open(target, os.O_WRONLY | os.O_CREAT | (os.O_TRUNC if force else os.O_EXCL), 0o600)
+        flags = os.O_WRONLY | os.O_CREAT | os.O_NONBLOCK | (os.O_TRUNC if force else os.O_EXCL)
+        descriptor = os.open(target, flags, 0o600)
         with os.fdopen(descriptor, "w", encoding="utf-8") as file:
             os.fchmod(descriptor, 0o600)
             file.write(text)
@@ -319,7 +320,7 @@ def _write(target: Path, text: str, *, force: bool) -> None:
         raise UsageError(f"cannot write {target}: {error.strerror}", hint="give --path PATH") from error
 
 
-def _is_place_for_schema(path: Path, warn: Callable[[str], None]) -> bool:
+def _has_room_for_schema(path: Path, warn: Callable[[str], None]) -> bool:
     """Whether nothing has that name, or a schema of ours, of whichever version. Anything else stays."""
     from llmhost.config.schema import json_schema
     from llmhost.machine.files import open_file

@@ -70,7 +70,7 @@ def stats(
     ctx: typer.Context,
     since: Annotated[str, typer.Option(help="Period to report on: 30m, 24h, 7d.")] = "24h",
     everything: Annotated[
-        bool, typer.Option("--all", help="Show every figure: steps, workers, tenants, what is asked most.")
+        bool, typer.Option("--all", help="Show more figures: steps, workers, tenants, what is asked most.")
     ] = False,
     by: Annotated[By | None, typer.Option(help="Show one row for each of these.")] = None,
     watch: Annotated[bool, typer.Option("--watch", help="Refresh every 2 s, until Ctrl-C.")] = False,

@@ -277,3 +277,9 @@ def test_without_its_schema_the_file_is_written_all_the_same_and_names_none(
     assert (ran.code, written().fleet.provider) == (0, "local")
     assert "warning: cannot write llmhost.schema.json" in ran.stderr
     assert "llmhost.schema.json" not in Path("llmhost.yaml").read_text() + ran.stdout
+
+
+def test_a_pipe_in_the_place_of_the_file_is_no_place_to_write_to(cli: Cli) -> None:
+    os.mkfifo("llmhost.yaml")
+    ran = cli("init", "--force")
+    assert (ran.code, "cannot write" in ran.stderr) == (2, True)
