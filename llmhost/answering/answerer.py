@@ -19,7 +19,6 @@ from llmhost.answering.cache_session import CacheSession, CacheSessions, WarnOnc
 from llmhost.answering.flight import Flight, piece_of
 from llmhost.answering.question import Event, Latency, Question, Reply, Started, Text
 from llmhost.answering.renewals import Renewals
-from llmhost.answering.standalone import refers_back
 from llmhost.cache.keys import CacheKey
 from llmhost.cache.models import Answer, Hit, SemanticLookup
 from llmhost.cache.single_flight import Follow, Lead
@@ -59,8 +58,9 @@ class _Asked:
     #: whether no user asked it, but an answer was stale
     renews: bool = False
     lookup: SemanticLookup = _NOTHING
-    #: of a follow-up question, the session of what it asks by itself; None: it is looked up as it is
-    alone: CacheSession | None = None
+    #: of a follow-up question, the session of what it asks by itself, which is only looked up; None: it is
+    #: looked up as it is
+    standalone: CacheSession | None = None
     condense_ms: float = 0.0
     #: the hit that is not served, as the cache is on trial
     shadow: Reply | None = None
@@ -75,11 +75,11 @@ class _Asked:
             return None
         if reply.source == "exact":
             return session.hit(reply.entry, at, None)
-        return (self.alone or session).hit(reply.entry, at, self.lookup.verdict)
+        return (self.standalone or session).hit(reply.entry, at, self.lookup.verdict)
 
     @property
     def condensed(self) -> str:
-        return "" if self.alone is None else self.alone.key.question
+        return "" if self.standalone is None else self.standalone.key.question
 
     def latency(self, engine_seconds: float = 0.0) -> Latency:
         total = (time.perf_counter() - self.began) * 1000
@@ -198,12 +198,17 @@ class Answerer:
             return hit
         if not asked.question.exact_only:
             await self._condense(asked, session)
-            asked.lookup = await (asked.alone or session).semantic(
+            found_by = asked.standalone or session
+            asked.lookup = await found_by.semantic(
                 asked.question.threshold,
                 alone=self.under_way == 1,
-                usable=lambda answer: self._is_usable(answer, asked.question),
+                usable=lambda answer: (
+                    self._is_usable(answer, asked.question)
+                    # A conversation renews no answer of others, and who is served a stale one has to.
+                    and (found_by is session or not self._is_stale(answer))
+                ),
             )
-            session.available = (asked.alone or session).available
+            session.available = found_by.available
         served = asked.lookup.served
         if served is None:
             return None
@@ -222,7 +227,7 @@ class Answerer:
         """Finds out what a follow-up question asks by itself, where that is wanted."""
         if session.condenses:
             began = time.perf_counter()
-            asked.alone = await session.condensed()
+            asked.standalone = await session.standalone()
             asked.condense_ms = (time.perf_counter() - began) * 1000
 
     async def _ask(self, asked: _Asked) -> AsyncGenerator[Event]:
@@ -270,8 +275,7 @@ class Answerer:
         if session is None or hit.entry is None or question.only_cached or not question.store:
             return
         if hit.source == "semantic" and hit.lookup.served is not None:
-            session = asked.alone or session
-            question = replace(session.question, prompt=hit.lookup.served.question)
+            question = replace(question, prompt=hit.lookup.served.question)
         # One that is cut off at the few tokens that this asker wants would not be stored.
         longest = self.max_tokens and max(self.max_tokens, question.sampling.max_tokens or 0)
         sampling = replace(question.sampling, max_tokens=longest)
@@ -447,13 +451,11 @@ class Answerer:
         )
 
     async def _store(self, asked: _Asked, session: CacheSession, answer: Answer, digest: str) -> bool:
-        """Keeps the answer; that to a follow-up question for the same conversation alone, and for others
-        under what it asks by itself, unless it speaks of its conversation."""
-        vector = asked.lookup.vector
-        if asked.alone is None:
-            return await session.store(answer, vector, digest)
-        if not refers_back(answer.text):
-            await asked.alone.store(answer, vector, digest)
+        """Keeps the answer; that to a follow-up question that was looked up as what it asks by itself for the
+        same conversation alone: who writes the turns before decides what it says, and others are not to read
+        that."""
+        if asked.standalone is None:
+            return await session.store(answer, asked.lookup.vector, digest)
         return await session.store(answer, None, digest, exact_only=True)
 
     async def _count(self, asked: _Asked) -> None:
@@ -489,7 +491,8 @@ class Answerer:
         for asked, hit in hits:
             semantic = asked.reply is not None and asked.reply.source == "semantic"
             if semantic and asked.question.store and (audits := self.audits()) is not None:
-                await audits.served(asked.question, asked.lookup, hit.at)
+                condensed = asked.standalone is not None
+                await audits.served(asked.question, asked.lookup, hit.at, condensed=condensed)
 
     def _compare(self, question: Question, hit: Reply, reply: Reply) -> None:
         """Compares them in a task, so that no user waits for it."""

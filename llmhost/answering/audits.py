@@ -41,7 +41,8 @@ class Audit:
     long one, the beginning (`whole` False).
 
     `raw` is the verifier's probability, 0..1, before labels corrected it; where the policy looks at nothing
-    but similarity, that, clipped to 0..1. `doubts` names the guards that doubted.
+    but similarity, that, clipped to 0..1. `doubts` names the guards that doubted. `condensed`: the policy was
+    not asked about `question`, but about what its last turn asks by itself.
     """
 
     question: Question
@@ -52,6 +53,7 @@ class Audit:
     raw: float
     doubts: tuple[str, ...]
     at: float
+    condensed: bool = False
 
 
 class AuditQueue:
@@ -108,7 +110,9 @@ class AuditSampler:
     #: called after each hit that was queued
     on_queued: Callable[[], None] = field(default=lambda: None, init=False)
 
-    async def served(self, question: Question, lookup: SemanticLookup, now: float) -> None:
+    async def served(
+        self, question: Question, lookup: SemanticLookup, now: float, *, condensed: bool = False
+    ) -> None:
         """To be called for each semantic hit, after it was served.
 
         One that the question's own threshold allowed says nothing about the policy, and neither does one
@@ -129,6 +133,7 @@ class AuditSampler:
             raw=min(1.0, max(0.0, raw)),
             doubts=verdict.doubts if verdict is not None else (),
             at=now,
+            condensed=condensed,
         )
         try:
             await self.queue.add(audit)

@@ -269,14 +269,14 @@ class CacheSession:
         wanted = self.sessions.condenser is not None and bool(question.history)
         return wanted and question.store and not question.only_cached
 
-    async def condensed(self) -> CacheSession | None:
+    async def standalone(self) -> CacheSession | None:
         """The session of the question that the last turn of a conversation asks by itself; None where that is
-        not known, so that it is looked up with all turns before it."""
+        not known, so that it is looked up with all turns before it. Nothing is to be stored there."""
         condenser = self.sessions.condenser
         with self._degrading():
-            alone = await condenser.condense(self.question) if condenser and self.available else None
-            if alone is not None and (key := alone.key()) is not None:
-                session = CacheSession(self.sessions, alone, key)
+            asks = await condenser.condense(self.question) if condenser and self.available else None
+            if asks is not None and (key := asks.key()) is not None:
+                session = CacheSession(self.sessions, asks, key)
                 await session.place()
                 return session
         return None

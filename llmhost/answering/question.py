@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, fields
 from functools import cached_property
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Any, Literal, TypedDict, Unpack
@@ -338,9 +338,8 @@ def make_completion(
 
 def standing_alone(config: Config, question: Question, text: str) -> Question | None:
     """The question that the last turn of a conversation asks, where `text` says it without the turns before:
-    in the same scope, but for them. None where an answer to it may not be served to others. It is kept no
-    longer than the answer to the turn itself."""
-    alone = make_question(
+    in the same scope, but for them. None where an answer to it may not be served to others."""
+    standalone = make_question(
         config,
         [Message("user", text)],
         model=question.model,
@@ -352,10 +351,7 @@ def standing_alone(config: Config, question: Question, text: str) -> Question | 
         max_age=question.max_age,
         user=question.user,
     )
-    if alone.exact_only or not alone.use_cache:
-        return None
-    lifetimes = [one for one in (alone.lifetime, question.lifetime) if one is not None]
-    return replace(alone, lifetime=min(lifetimes, default=None))
+    return None if standalone.exact_only or not standalone.use_cache else standalone
 
 
 def _checked_turns(config: Config, turns: list[Message], rest: str, *, forgets: bool) -> list[Message]:

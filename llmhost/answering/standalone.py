@@ -20,7 +20,7 @@ from llmhost.cache.guards.word_lists import english, read_sections
 from llmhost.cache.guards.wording import FILLERS, read
 from llmhost.engines.engine import Message
 
-__all__ = ["objection", "refers_back", "says_it", "shown_turns", "tidied"]
+__all__ = ["objection", "says_it", "shown_turns", "tidied"]
 
 #: turns; what is further away is seldom meant, and costs time to read
 _MOST_TURNS = 6
@@ -30,8 +30,6 @@ _SHOWN = 800
 _LONGEST_TURN = 600
 #: characters and words of a question that stands alone
 _LONGEST, _FEWEST_WORDS = 300, 3
-#: characters of an answer that are read, in some ms
-_LONGEST_ANSWER = 20_000
 #: content words with which a turn says what it is about, where it has no name
 _SPECIFIC = 4
 #: content words of a turn that others may refer to
@@ -162,12 +160,6 @@ def says_it(text: str, right: str, last: str) -> bool:
     `right` is empty where the last turn asks nothing by itself."""
     found = _content(right) - _content(_without_ellipsis(last)) - _kept() - _generic()
     return bool(right) and found <= _content(text)
-
-
-def refers_back(answer: str) -> bool:
-    """Whether an answer speaks of the conversation that it was given in, which others do not know, or is too
-    long to be read for that."""
-    return len(answer) > _LONGEST_ANSWER or bool(_found("refers back", answer))
 
 
 def _refers(text: str, added: frozenset[str]) -> str:

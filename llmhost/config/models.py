@@ -198,9 +198,9 @@ class CacheConfig(Section):
     conversations: Literal["same", "condense"] = Field(
         "same",
         description="When a follow-up question hits: `same`: where all earlier turns are the same. "
-        "`condense`: also in other conversations: the fleet's own model turns it into a question that stands "
-        "alone, which is looked up like any other. Measure first whether it is good enough: `llmhost cache "
-        "tune condense`.",
+        "`condense`: also where others have asked the same outright: the fleet's own model turns it into a "
+        "question that stands alone, which is looked up like any other, but never stored. Measure first "
+        "whether it is good enough: `llmhost cache tune condense`.",
     )
     condense_timeout: Duration = Field(
         3.0, le=60, description="Time limit for that; after it, the question goes to an engine as it is."

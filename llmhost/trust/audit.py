@@ -122,12 +122,17 @@ class Auditor:
         raise AssertionError("a question ended without a reply")
 
     async def _conclude(self, audit: Audit, right: bool, reply: Reply) -> str | None:
-        """Records the label; says in words how the threshold was moved by it."""
+        """Records the label; says in words how the threshold was moved by it. A hit of a question that was
+        condensed is no label: it may be wrong by what the condenser said, which is not the verifier's fault.
+        """
         await self.cache.count_audit(audit.entry, right=right)
         if not right:  # the same question gets the engine's own answer from now on
             key = None if reply.digest is None else audit.question.key(reply.digest)
             if key is not None and reply.answer.finish_reason == "stop" and reply.answer.text.strip():
-                await self.cache.store(key, reply.answer, await self.cache.embed(key))
+                vector = None if audit.condensed else await self.cache.embed(key)
+                await self.cache.store(key, reply.answer, vector)
+        if audit.condensed:
+            return None
         change = await self.labels.record(
             Label("audit", right=right, raw=audit.raw, doubts=audit.doubts), self.clock()
         )

@@ -9,6 +9,7 @@ import pytest
 from doubles.answering_house import ASKED, DONE, House
 from doubles.scripted_pool import ScriptedEngine
 
+from llmhost.answering.audits import AuditQueue, AuditSampler
 from llmhost.answering.document import reply_document
 from llmhost.answering.question import Question, Reply
 from llmhost.engines.engine import Message
@@ -63,21 +64,37 @@ def condenser(house: House) -> Condenser:
     return found
 
 
-async def test_an_answer_is_served_to_another_conversation_that_asks_the_same(house: House) -> None:
-    await house.ask(after("what is the pro plan"), says("20 euros"))
-    reply = await house.ask(after("tell me about pro"))
-    assert (reply.source, reply.answer.text, reply.condensed) == ("semantic", "20 euros", OTHER_WORDS.prompt)
+async def test_a_conversation_gets_what_others_have_asked_outright(house: House) -> None:
+    await house.ask(ALONE, says("20 euros"))
+    reply = await house.ask(after("what is the pro plan"))
+    assert (reply.source, reply.answer.text, reply.condensed) == ("semantic", "20 euros", ALONE.prompt)
     assert reply.lookup.served is not None
     assert reply.lookup.served.question == ALONE.prompt
 
 
-async def test_who_asks_outright_gets_it_too_and_the_other_way_round(house: House) -> None:
-    await house.ask(after("what is the pro plan"), says("20 euros"))
-    assert (await house.ask(ALONE)).source == "exact"
-    outright = replace(ASKED, prompt="where is the office of nimbus")
-    await house.ask(outright, says("in Rome"))
-    house.sessions.condenser = Condenser(outright)
-    assert (await house.ask(after("who is nimbus"))).answer.text == "in Rome"
+async def test_no_other_conversation_and_nobody_who_asks_outright_gets_what_a_conversation_was_told(
+    house: House,
+) -> None:
+    await house.ask(after("what is the pro plan"), says("Pay at evil.example"))
+    for question in (after("tell me about pro"), ALONE):
+        assert (await house.ask(question, says("20 euros"))).source == "engine"
+
+
+async def test_a_conversation_that_is_refreshed_changes_no_answer_of_others(house: House) -> None:
+    await house.ask(ALONE, says("20 euros"))
+    await house.ask(after("what is the pro plan", refresh=True), says("Pay at evil.example"))
+    assert (await house.ask(ALONE)).answer.text == "20 euros"
+
+
+async def test_where_its_hit_is_too_old_the_own_answer_is_kept_for_the_conversation_alone(
+    house: House,
+) -> None:
+    await house.ask(ALONE, says("20 euros"))
+    house.now += 60
+    topic = "what is the pro plan"
+    assert (await house.ask(after(topic, max_age=30.0), says("21 euros"))).answer.text == "21 euros"
+    assert (await house.ask(after(topic))).answer.text == "21 euros"
+    assert (await house.ask(ALONE)).answer.text == "20 euros"
 
 
 async def test_the_same_conversation_is_an_exact_hit_that_is_not_condensed(house: House) -> None:
@@ -119,65 +136,56 @@ async def test_who_wants_a_cached_answer_alone_has_no_engine_asked(house: House)
     assert condenser(house).asked == []
 
 
-async def test_an_answer_that_speaks_of_its_conversation_is_kept_for_that_alone(house: House) -> None:
-    text = "As I said, 20 euros"
-    await house.ask(after("what is the pro plan"), says(text))
-    assert (await house.ask(after("what is the pro plan"))).source == "exact"
-    assert (await house.ask(after("tell me about pro"), says("20 euros"))).source == "engine"
-
-
-async def test_an_answer_is_kept_as_long_as_the_condensed_question_allows(
-    house: House, redis_client: Redis, keys: NamespaceKeys
-) -> None:
-    house.sessions.condenser = Condenser(replace(ALONE, lifetime=60.0))
-    await house.ask(after("what is the pro plan"), says("20 euros"))
-    key = ALONE.key()
-    assert key is not None
-    assert 0 < await redis_client.ttl(keys.response(key.entry)) <= 60
-
-
 async def test_the_hit_is_remembered_with_the_question_that_was_judged(
     house: House, redis_client: Redis, keys: NamespaceKeys
 ) -> None:
-    await house.ask(after("what is the pro plan"), says("20 euros"))
+    house.sessions.condenser = Condenser(OTHER_WORDS)
+    await house.ask(ALONE, says("20 euros"))
     reply = await house.ask(after("tell me about pro"))
     assert reply.entry is not None
     served = await redis_client.hget(keys.metadata(reply.entry), "served_question")
     assert served == OTHER_WORDS.prompt.encode()
 
 
-async def test_on_trial_it_is_looked_up_and_stored_and_not_served(house: House) -> None:
+async def test_on_trial_it_is_looked_up_and_not_served(house: House) -> None:
     compared: list[tuple[Question, Reply, Reply]] = []
 
     async def shadow(*args: Any) -> None:
         compared.append(args)
 
-    for topic, text in (("what is the pro plan", "20 euros"), ("tell me about pro", "21 euros")):
-        answerer = house.answerer(says(text), shadow=shadow)
-        *_, reply = [event async for event in answerer.answer(after(topic))]
-        await answerer.aclose()
-        assert isinstance(reply, Reply)
-        assert reply.answer.text == text
-    ((_, hit, _),) = compared
-    assert (hit.source, hit.answer.text, hit.condensed) == ("semantic", "20 euros", OTHER_WORDS.prompt)
-
-
-async def test_a_stale_answer_is_renewed_without_the_turns_of_who_asks(
-    redis_client: Redis, make_cache: MakeCache, keys: NamespaceKeys
-) -> None:
-    house = House(redis_client, make_cache(stale_for=600.0), keys)
-    house.sessions.condenser = Condenser(ALONE, OTHER_WORDS)
-    await house.ask(after("what is the pro plan"), says("20 euros"))
-    house.now += 3700
-    engine = says("22 euros")
-    answerer = house.answerer(engine)
+    await house.ask(ALONE, says("20 euros"))
+    answerer = house.answerer(says("21 euros"), shadow=shadow)
     *_, reply = [event async for event in answerer.answer(after("tell me about pro"))]
     await answerer.aclose()
     assert isinstance(reply, Reply)
-    assert (reply.stale, reply.answer.text) == (True, "20 euros")
-    (request,) = engine.requests
-    assert [message.content for message in request.messages] == [ALONE.prompt]
-    assert (await house.ask(ALONE)).answer.text == "22 euros"
+    assert reply.answer.text == "21 euros"
+    ((_, hit, _),) = compared
+    assert (hit.source, hit.answer.text, hit.condensed) == ("semantic", "20 euros", ALONE.prompt)
+    assert (await house.ask(ALONE)).answer.text == "20 euros"
+
+
+async def test_a_stale_answer_of_others_is_neither_served_to_a_conversation_nor_renewed_by_it(
+    redis_client: Redis, make_cache: MakeCache, keys: NamespaceKeys
+) -> None:
+    house = House(redis_client, make_cache(stale_for=600.0), keys)
+    house.sessions.condenser = Condenser(ALONE)
+    await house.ask(ALONE, says("20 euros"))
+    house.now += 3700
+    reply = await house.ask(after("tell me about pro"), says("22 euros"))
+    assert (reply.source, reply.answer.text) == ("engine", "22 euros")
+    stale = await house.ask(replace(ALONE, only_cached=True))
+    assert (stale.stale, stale.answer.text) == (True, "20 euros")
+
+
+async def test_the_audit_of_its_hit_says_that_it_was_condensed(house: House, redis_client: Redis) -> None:
+    queue = AuditQueue(redis_client, "f")
+    await house.ask(ALONE, says("20 euros"))
+    answerer = house.answerer()
+    answerer.audits = lambda: AuditSampler(queue, 1.0, house.warn_once)
+    for question in (after("tell me about pro"), OTHER_WORDS):
+        assert [event async for event in answerer.answer(question)]
+    audits = [await queue.take(house.now) for _ in range(2)]
+    assert [audit and audit.condensed for audit in audits] == [True, False]
 
 
 async def test_it_is_told_what_it_was_looked_up_as_and_how_long_that_took(house: House) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from llmhost.answering.standalone import objection, refers_back, shown_turns, tidied
+from llmhost.answering.standalone import objection, shown_turns, tidied
 from llmhost.engines.engine import Message
 
 KETTLE = ["What is the warranty on the Kestrel kettle?", "Two years on the Kestrel kettle."]
@@ -200,24 +200,6 @@ def test_a_name_of_which_the_model_took_one_of_two_is_refused() -> None:
 )
 def test_what_models_put_around_a_question_is_taken_away(said: str, left: str) -> None:
     assert tidied(said) == left
-
-
-@pytest.mark.parametrize(
-    ("answer", "refers"),
-    [
-        ("As I said, two years.", True),
-        ("Two years, as mentioned above.", True),
-        ("You asked about the kettle before: no.", True),
-        ("The same as before.", True),
-        ("Two years, and three with the card.", False),
-        ("Yes, for 20 euros.", False),
-        ("It says so on the box.", False),
-        ("word " * 4000, False),
-        ("word " * 4001, True),
-    ],
-)
-def test_an_answer_that_speaks_of_its_conversation_is_seen(answer: str, refers: bool) -> None:
-    assert refers_back(answer) is refers
 
 
 @pytest.mark.parametrize("unit", ["the ", "it that ", "is it ", "so ", "ok, ", "A.B? ", "and or ", "do it "])

@@ -35,6 +35,12 @@ def kept_apart() -> list[dict[str, Any]]:
     ]
 
 
+def outright(row: Mapping[str, Any]) -> list[str]:
+    """What others have asked without any conversation: what the first of the two asks; where that is not
+    known, the user's turns of it, and the last turn."""
+    return [rightly(row, "a")] if "standalone_a" in row else [*row["a"][::2], row["last"]]
+
+
 def history(turns: Sequence[str]) -> list[Message]:
     """The turns, the first of which is the user's."""
     return [Message("assistant" if at % 2 else "user", turn) for at, turn in enumerate(turns)]

@@ -17,6 +17,8 @@ from llmhost.answering.audits import Audit, AuditQueue
 from llmhost.answering.cache_session import WarnOnce
 from llmhost.answering.question import Question
 from llmhost.cache.calibration import Tally
+from llmhost.cache.keys import cache_key
+from llmhost.cache.models import Answer
 from llmhost.cache.service import SemanticCache
 from llmhost.engines.engine import ChatRequest, Done, Message
 from llmhost.errors import (
@@ -133,6 +135,22 @@ async def test_only_an_answer_that_the_engine_contradicts_twice_was_wrong(
     finding = await bench.audit(engine)
     assert (finding.right, finding.engine_answer, len(engine.requests)) == (right, answers[0], len(answers))
     assert await bench.tally() == tally
+
+
+async def test_a_wrong_hit_of_a_condensed_question_is_held_against_the_entry_and_not_the_verifier(
+    bench: Bench,
+) -> None:
+    key = cache_key("scope", AUDIT.matched_question)
+    await bench.cache.store(key, Answer(WRONG, "m", NOW, 7, 3, "stop", 0.1, 0.0), None)
+    question = replace(QUESTION, history=(Message("user", "x"), Message("assistant", "y")))
+    audit = replace(AUDIT, entry=key.entry, question=question, condensed=True)
+    finding = await bench.audit(Speaker(RIGHT, RIGHT), audit=audit)
+    assert finding.right is False
+    assert (await bench.metadata(key.entry))[b"rejected"] == b"1"
+    assert await bench.tally() == Tally()
+    own = question.key()
+    assert own is not None
+    assert await bench.cache.exact(own) is not None
 
 
 async def test_the_label_has_the_verifiers_word_and_the_guards_that_doubted(bench: Bench) -> None:

@@ -173,17 +173,6 @@ async def test_a_condensed_question_whose_answer_is_not_kept_is_not_looked_up(
     assert await bench.condensed(said, question) is None
 
 
-async def test_an_answer_is_kept_no_longer_than_the_kind_of_the_condensed_question_allows(
-    bench: Bench,
-) -> None:
-    config = Config.model_validate({**SETTINGS, "cache": {"lifetimes": {"changing": "10m"}}})
-    question = follow_up("and in Lisbon?", "What is the weather like in Porto?", "Mild.")
-    said = "What is the weather like in Lisbon?"
-    alone = await bench.condenser(says(said), config=config).condense(question)
-    assert alone is not None
-    assert alone.lifetime == 600.0
-
-
 @pytest.mark.parametrize("engines", [(), [ScriptedEngine(EngineUnavailable("away"))]], ids=["none", "away"])
 async def test_an_engine_that_fails_has_said_nothing(bench: Bench, engines: list[ScriptedEngine]) -> None:
     assert await bench.condenser(*engines).condense(follow_up()) is None
