@@ -98,7 +98,11 @@ class EmbeddedRedis:
     @property
     def has_data(self) -> bool:
         """Whether it was ever started: what it stored is kept."""
-        return self._settings.exists()
+        return os.path.exists(self._settings)  # noqa: PTH110 - no error where the folder cannot be read
+
+    @property
+    def _has_folder(self) -> bool:
+        return os.path.isdir(self._folder)  # noqa: PTH112 - as in `has_data`
 
     def binary(self) -> Path:
         """The program that would be started. Raises StateError where there is none."""
@@ -134,7 +138,7 @@ class EmbeddedRedis:
         """
         from llmhost.machine.process import end
 
-        if not self._folder.is_dir():
+        if not self._has_folder:
             return False
         async with hold_lock(self._lock, patience=_LOAD_PATIENCE):
             met = await _presence(self.socket)
