@@ -46,8 +46,7 @@ _BLANK_WITHIN = 200
 #: characters that are read for own data, and the ways in which the operator's patterns may fit them: each
 #: takes half a second at worst
 _LONGEST, _MOST_WAYS = 100_000, 75_000_000
-#: what a sentence is about, rather than what it says
-_QUOTED = re.compile(r'"[^"\n]{1,300}"|“[^”\n]{1,300}”|(?<!\w)\'[^\'\n]{2,300}\'(?!\w)')
+_QUOTED = re.compile(r'"([^"\n]{1,300})"|“([^”\n]{1,300})”|(?<!\w)[\'\u2018]([^\'\u2018\n]{2,300})\'(?!\w)')
 #: a question that is wrapped in another one, "I wonder whether the shop is open"
 _WRAPPED = re.compile(
     r"(?:(?:hi|hello|hey|please|pls|i|i'm|im|i'd|id|am|was|just|really|would|like|want|need|to|can|could|do"
@@ -62,6 +61,9 @@ _REQUEST = re.compile(
     r"(?:(?:can|could|would|will) (?:you|u|someone|somebody|anyone)|please|pls|plz)\b)",
     re.IGNORECASE,
 )
+#: where a clause begins; how the answer is to look is said by one within these last characters of a text
+_CLAUSE = re.compile(r"[,.?!;:] (?:(?:and|but|so) )?| (?:and|but|so|-+|\u2013|\u2014) ")
+_LOOKS = 120
 _SENTENCE_END = re.compile(r"(?<=[.!?;])(?<!\b[DMS][rst]\.)(?<!\bMrs\.)\s+|\n+")
 
 
@@ -117,7 +119,7 @@ def _kind(read: str, allow: tuple[str, ...]) -> Admitted:
     """What kind of question it is by its wording."""
     if _search(allow, read):
         return PLAIN
-    kinds = [_kind_of_sentence(sentence) for sentence in _sentences(_QUOTED.sub('""', read))]
+    kinds = [_kind_of_sentence(sentence) for sentence in _sentences(_QUOTED.sub(_unquoted, read))]
     order: tuple[Kind, ...] = ("random", "acting", "personal", "changing", "creative")
     return next((one for kind in order for one in kinds if one.kind == kind), PLAIN)
 
@@ -219,9 +221,35 @@ def _lower(text: str) -> str:
     return text.lower()
 
 
+def _unquoted(quotation: re.Match[str]) -> str:
+    """What a text says with a quotation: nothing where it is about those words, else the words."""
+    lower = _lower(quotation.string[: quotation.start()]), _lower(quotation.string[quotation.end() :])
+    before, after = lower[0].rpartition("\n")[2], lower[1].partition("\n")[0]
+    about = _find("before a quotation", before) or _find("after a quotation", after)
+    return '""' if about else quotation[quotation.lastindex or 0]
+
+
 def _sentences(read: str) -> Iterator[str]:
-    sentences = (part for sentence in _SENTENCE_END.split(read) for part in _REQUEST.split(sentence))
-    return (sentence for sentence in sentences if sentence)
+    """The sentences of a text, and the requests in them that follow what they are about."""
+    sentences = map(_without_given, _SENTENCE_END.split(_without_looks(read)))
+    return filter(None, (part for sentence in sentences for part in _REQUEST.split(sentence)))
+
+
+def _without_looks(text: str) -> str:
+    """The text without what it says at its end of how the answer is to look."""
+    for clause in _CLAUSE.finditer(text, max(0, len(text) - _LOOKS)):
+        before = text[: clause.start()]
+        if _find("how it is to look", _lower(f"{before} | {text[clause.end() :]}")):
+            return _without_looks(before)
+    return text
+
+
+def _without_given(sentence: str) -> str:
+    """The sentence without what it gives to be translated."""
+    if found := _find("to be translated", _lower(sentence)):
+        begin, end = found.span(found.lastindex or 0)
+        return f'{sentence[:begin]} ""{sentence[end:]}'
+    return sentence
 
 
 def _unwrapped(sentence: str) -> str:

@@ -54,7 +54,7 @@ def test_what_is_asked_is_found_before_and_after_a_long_text(frame: str) -> None
     assert admit("lorem ipsum. " * 2000 + "Book a table.").kind == "acting"
 
 
-def test_what_a_text_quotes_is_not_what_it_asks() -> None:
+def test_words_that_a_text_is_about_are_not_what_it_asks() -> None:
     assert admit('Translate "Where is my order?" into French').kind == "plain"
     assert admit("Is “yesterday” an adverb?").kind == "plain"
     assert admit('Translate "write to joe@example.com"').kind == "personal"
@@ -259,6 +259,9 @@ def test_what_is_no_list_of_tools_has_none(tools: Any) -> None:
         ", so could someone " * 5_000,
         "i need a b c d " * 6_000,
         " 'a b" * 20_000,
+        ' say "a b"' * 5_000,
+        "explain, please keep it short" * 2_000,
+        "translate the " * 5_000 + ":",
         "Order Order " * 5_000,
         "\n" * 50_000,
         '"' * 50_000,
