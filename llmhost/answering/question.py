@@ -338,7 +338,11 @@ def make_completion(
 
 def standing_alone(config: Config, question: Question, text: str) -> Question | None:
     """The question that the last turn of a conversation asks, where `text` says it without the turns before:
-    in the same scope, but for them. None where an answer to it may not be served to others."""
+    in the same scope, but for them. None where an answer to it may not be served to others, or any turn is
+    of another kind than plain."""
+    turns = (*question.history, Message("user", question.prompt))
+    if any(_admitted(config, (turn,), question.sampling, {}).kind != "plain" for turn in turns):
+        return None
     standalone = make_question(
         config,
         [Message("user", text)],

@@ -22,18 +22,20 @@ from llmhost.engines.engine import Message
 
 __all__ = ["objection", "says_it", "shown_turns", "tidied"]
 
-#: turns; what is further away is seldom meant, and costs time to read
-_MOST_TURNS = 6
 #: characters of an assistant's turn that are shown: what it is about stands at its beginning
 _SHOWN = 800
 #: characters of a user's turn; one that is longer brings more than a question can carry
 _LONGEST_TURN = 600
 #: characters and words of a question that stands alone
 _LONGEST, _FEWEST_WORDS = 300, 3
-#: content words with which a turn says what it is about, where it has no name
-_SPECIFIC = 4
 #: content words of a turn that others may refer to
 _TOPIC = 2
+
+#: stems, in their order
+_Line = tuple[str, ...]
+
+#: of a verb that goes with one thing or with many, the one
+_SAME_VERB = {"are": "is", "were": "was", "does": "do", "have": "has"}
 
 _QUOTES = "\"'\u201c\u201d\u2018\u2019`"
 _SENTENCE_END = re.compile(r"[.!?](?=\s+\S)(?<!\b[A-Za-z]\.)(?<!\b(?:St|Dr|Mr|vs|No)\.)(?<!\bMrs\.)")
@@ -50,19 +52,22 @@ _WORD = re.compile(r"[^\W_]+(?:['\u2019][^\W_]+)*")
 
 
 def shown_turns(history: Sequence[Message], last: str) -> tuple[Message, ...]:
-    """The turns that are needed to understand the last one: back to the nearest question or statement of the
-    user that needs no other. None where the last turn is not to be condensed: it asks nothing by itself, the
-    user has said how to answer or whom, or what it refers to is too far away, too long, or not in English.
+    """The turns that are needed to understand the last one: the user's turn before it, where that needs no
+    other, and what was said since. None where the last turn is not to be condensed: it asks nothing by
+    itself, the user has said how to answer or whom, or what it refers to is further away, too long, or not in
+    English.
     """
     if not _asks(last) or len(last) > _LONGEST_TURN:
         return ()
     if any(turn.role not in ("user", "assistant") or not _is_plain(turn) for turn in history):
         return ()
-    begin = _topic(history)
-    if begin is None:
+    users = [place for place, turn in enumerate(history) if turn.role == "user"]
+    if not users or any(_found("standing", str(history[place].content)) for place in users):
         return ()
-    users = [(place, str(turn.content)) for place, turn in enumerate(history) if turn.role == "user"]
-    if any(_found("standing", text) or (place < begin and _found("facts", text)) for place, text in users):
+    *earlier, begin = users
+    if any(_found("facts", str(history[place].content)) for place in earlier) or not _is_topic(
+        history, begin
+    ):
         return ()
     shown = tuple(Message(turn.role, str(turn.content)[:_SHOWN]) for turn in history[begin:])
     return shown if _is_english(last, shown) else ()
@@ -76,22 +81,13 @@ def _is_english(last: str, turns: Sequence[Message]) -> bool:
     return set(spoken) <= {"", "English"} and "English" in spoken
 
 
-def _topic(history: Sequence[Message]) -> int | None:
-    """The place of the nearest user's turn that can be understood without others."""
-    for place in range(len(history) - 1, max(-1, len(history) - 1 - _MOST_TURNS), -1):
-        text = str(history[place].content)
-        if history[place].role == "user" and len(text) > _LONGEST_TURN:
-            return None
-        if history[place].role != "user" or not _is_topic(text):
-            continue
-        answers = place and str(history[place - 1].content).rstrip().endswith("?")
-        if not answers or _has_form(_opened(text)):
-            return place
-    return None
-
-
-def _is_topic(text: str) -> bool:
+def _is_topic(history: Sequence[Message], place: int) -> bool:
+    """Whether this turn of the user can be understood without others."""
+    text = str(history[place].content)
     opened = _opened(text)
+    answers = place > 0 and str(history[place - 1].content).rstrip().endswith("?")
+    if len(text) > _LONGEST_TURN or (answers and not _has_form(opened)):
+        return False
     if _found("continuing", opened) or _elliptical(text) or _open_word(opened):
         return False
     content = _content(opened) - _kept()
@@ -127,39 +123,107 @@ def objection(text: str, last: str, turns: Sequence[Message]) -> str:
         return "it is too long, or too short, or more than one paragraph"
     if _SENTENCE_END.search(text) or not _has_form(text):
         return "it is no single question"
-    opened = _without_ellipsis(last)
-    wanted, has = _content(opened), _content(text)
-    if missing := wanted - has:
-        return f"it lacks what the last turn says: {_named(missing)}"
-    added = has - wanted
-    if invented := added - _spoken(turns):
-        return f"nobody has said: {_named(invented)}"
-    found = added - _kept() - _generic()
-    if open_word := _refers(text, found):
+    topic = str(turns[0].content)
+    if open_word := _refers(text, _content(text) - _content(_without_ellipsis(last)) - _kept() - _generic()):
         return f"it refers to something else: {open_word}"
-    if not found:
-        return _objection_to_echo(text, last, turns)
-    if lost := _dropped(turns, last, has):
-        return f"it lacks what the user has named: {_named(lost)}"
+    said = _line(text)
+    if _elliptical(last):
+        return (
+            "" if _is_filled(said, last, topic) else "it is not the earlier question with one thing replaced"
+        )
+    if not _is_referred(said, _line(last), _line(topic)):
+        return "it is not the last turn with the thing in the place of the word that refers to it"
+    if lost := frozenset(_line(topic)) - frozenset(said) - _one_by_one("frame"):
+        return f"it lacks what the user has said: {_named(lost)}"
     return ""
 
 
-def _objection_to_echo(text: str, last: str, turns: Sequence[Message]) -> str:
-    """The last turn itself, or little more: it must be about something else than the turns before, and say
-    about what."""
-    content = _content(text) - _kept()
-    if _elliptical(last) or _refers(_opened(last), frozenset()):
-        return "it does not say what the last turn refers to"
-    if content & _spoken(turns) or not (_has_name(text) or len(content) >= _SPECIFIC):
-        return "it does not say what it is about"
-    return ""
+def says_it(text: str, right: str) -> bool:
+    """Whether a question says the same as the right one, with the same words in the same order. `right` is
+    empty where the last turn asks nothing by itself."""
+    return bool(right) and _line(text) == _line(right)
 
 
-def says_it(text: str, right: str, last: str) -> bool:
-    """Whether a question names all that the right one names besides what the last turn says, which it has.
-    `right` is empty where the last turn asks nothing by itself."""
-    found = _content(right) - _content(_without_ellipsis(last)) - _kept() - _generic()
-    return bool(right) and found <= _content(text)
+def _is_referred(said: _Line, last: _Line, topic: _Line) -> bool:
+    """Whether it is the last turn with words of the topic, as they stand there, in the place of one that
+    refers to them."""
+    for place, word in enumerate(last):
+        after = len(said) - (len(last) - place - 1)
+        if (
+            word not in _one_by_one("in place")
+            or said[:place] != last[:place]
+            or said[after:] != last[place + 1 :]
+        ):
+            continue
+        thing = said[place:after]
+        if word == stem("there") and thing[:1] in (("in",), ("at",), ("on",)):
+            thing = thing[1:]
+        if thing and any(topic[at : at + len(thing)] == thing for at in range(len(topic))):
+            return True
+    return False
+
+
+def _is_filled(said: _Line, last: str, topic: str) -> bool:
+    """Whether it is the topic with what an elliptical turn says in the place of the one thing that it can
+    replace, or behind it all."""
+    rest, asked = _without_ellipsis(last), _line(topic)
+    new = _line(rest)
+    named = _has_name(rest)
+    joins = bool(new) and new[0] in _one_by_one("joining")
+    if not new or not _is_one_thing(new[1:] if joins else new) or _one_by_one("in place") & set(asked):
+        return False
+    for begin in range(len(asked) + 1):
+        end = len(asked) - (len(said) - begin - len(new))
+        if end < begin or said != asked[:begin] + new + asked[end:]:
+            continue
+        old = asked[begin:end]
+        if joins:
+            if _joins_alike(new, old, asked, begin, named=named and _is_named(old[1:], topic)):
+                return True
+        elif _is_one_thing(old) and _is_alone(asked, begin, end):
+            return True
+    return False
+
+
+def _is_one_thing(words: _Line) -> bool:
+    others = _one_by_one("joining") | _one_by_one("in place") | _kept() | _one_by_one("frame")
+    return bool(words) and others.isdisjoint(words)
+
+
+def _joins_alike(new: _Line, old: _Line, asked: _Line, begin: int, *, named: bool) -> bool:
+    """ "And to dogs?", "and in Lisbon?": in the place of what is joined by the same word, which is there
+    once; where, when and for whom may all be joined so, and only two names are surely of one kind. "And when
+    abroad?" comes behind the question, where nothing is joined so."""
+    if not old:
+        return begin == len(asked) and new[0] not in asked
+    if new[0] != old[0] or asked.count(old[0]) != 1 or not _is_one_thing(old[1:]):
+        return False
+    follows = asked[begin + len(old) : begin + len(old) + 1]
+    ends = not follows or follows[0] in _one_by_one("joining")
+    return ends and (old[0] in _one_by_one("of one kind") or named)
+
+
+def _is_alone(asked: _Line, begin: int, end: int) -> bool:
+    """Whether nothing else of the question could be replaced: besides this, it says one word at most of what
+    is asked of it. "Can a cat eat a mouse?" has two things, "What is the capital of France?" has one."""
+    before, after = asked[:begin], asked[end:]
+    if before[-1:] == ("of",):
+        before = before[:-1]
+        while before and before[-1] not in _one_by_one("frame") | _one_by_one("joining"):
+            before = before[:-1]
+    elif after[:1] == ("of",):
+        after = after[1:]
+        while after and after[0] not in _one_by_one("frame") | _one_by_one("joining"):
+            after = after[1:]
+    rest = before + after
+    if not _one_by_one("joining").isdisjoint(rest[1:]):  # "When was" joins nothing
+        return False
+    return sum(word not in _one_by_one("frame") | _one_by_one("not counted") for word in rest) <= 1
+
+
+def _is_named(words: _Line, text: str) -> bool:
+    names = {stem(word.lower()) for word in _names(_opened(text))}
+    return bool(words) and not names.isdisjoint(words) and _one_by_one("dates").isdisjoint(words)
 
 
 def _refers(text: str, added: frozenset[str]) -> str:
@@ -206,59 +270,6 @@ def _is_definite(noun: Sequence[str], behind: str, rest: Sequence[str], added: f
     ):
         return True
     return len(noun) > 1 and any(stem(word.lower()) in added for word in noun)
-
-
-def _dropped(turns: Sequence[Message], last: str, has: frozenset[str]) -> frozenset[str]:
-    """What the user has named, and what the turn is about that all refers to, where the question does not say
-    it. Where the last turn puts another thing in the place of one, as "and in Lisbon?" does, that one may be
-    missing.
-    """
-    wanted = _content(last)
-    things = _things(str(turns[0].content))
-    apart = [thing for thing in things if thing.isdisjoint(wanted)]
-    missing = [thing for thing in apart if not thing - _generic() <= has]
-    lost = (frozenset[str]().union(*missing) | _names_and_numbers(turns)) - has - _generic()
-    # "the freezing point" after "the boiling point" takes the place of that, and of nothing else.
-    replaced = len(apart) == len(things) and len(missing) == 1 and _replaces(last)
-    return frozenset() if replaced and lost <= missing[0] else lost
-
-
-def _replaces(last: str) -> bool:
-    """ "And the freezing point?", "and in Lisbon?", but not "and on mobile?"."""
-    rest = _without_ellipsis(last)
-    return _elliptical(last) and (not _found("setting", rest) or _has_name(rest))
-
-
-@cache
-def _things(text: str) -> tuple[frozenset[str], ...]:
-    """What stands in a text behind an article, a preposition or an auxiliary, up to the next such word, in
-    stems; behind "I" and "who" comes what is done with it. "Is a late payment bad?", "Does a vaccine work?":
-    what ends the question says something of it."""
-    wording = read(in_digits(_opened(text)))
-    found: list[tuple[list[str], str]] = []
-    within = False
-    for word, one, before in zip(wording.words, wording.stems, ("", *wording.words), strict=False):
-        if one not in _silent() and one not in _kept():
-            if within:
-                found[-1][0].append(one)
-            continue
-        kind = next((name for name in _BEFORE_THINGS if word in _words(name)), "")
-        if kind == "before things" and before in _words("auxiliaries"):
-            kind = "auxiliaries"
-        within = bool(kind)
-        if within:
-            found.append(([], kind))
-    return tuple(frozenset(thing) for thing in (_thing(*one, wording.stems[-1]) for one in found) if thing)
-
-
-#: sections of words that a thing stands behind
-_BEFORE_THINGS = ("before things", "auxiliaries", "before verbs")
-
-
-def _thing(stems: list[str], kind: str, last: str) -> list[str]:
-    if kind == "before verbs":
-        return stems[1:]
-    return stems[:-1] if kind == "auxiliaries" and len(stems) > 1 and stems[-1] == last else stems
 
 
 # Words.
@@ -331,26 +342,24 @@ def _has_form(text: str) -> bool:
 
 
 @cache
+def _one_by_one(section: str) -> frozenset[str]:
+    """The words of a section as `_line` has them."""
+    return frozenset(_SAME_VERB.get(word, stem(word)) for word in _words(section))
+
+
+@cache
+def _line(text: str) -> _Line:
+    """What it says, word by word: numbers in digits, stems, without what is said before one asks and without
+    words that say nothing anywhere. "Is" and "are", "do" and "does" are one word."""
+    wording = read(in_digits(_opened(text)))
+    both = zip(wording.words, wording.stems, strict=True)
+    return tuple(_SAME_VERB.get(word, one) for word, one in both if word not in _words("says nothing"))
+
+
+@cache
 def _content(text: str) -> frozenset[str]:
     """The stems that say something, numbers in digits."""
     return read(in_digits(text)).stem_set - _silent()
-
-
-def _spoken(turns: Sequence[Message]) -> frozenset[str]:
-    """What was said in these turns; of words that turn a question's meaning, what the user has said."""
-    users = [_content(str(turn.content)) for turn in turns if turn.role == "user"]
-    others = [_content(str(turn.content)) - _kept() for turn in turns if turn.role != "user"]
-    return frozenset[str]().union(*users, *others)
-
-
-def _names_and_numbers(turns: Sequence[Message]) -> frozenset[str]:
-    """What the user has named in these turns."""
-    found: set[str] = set()
-    for turn in turns:
-        if turn.role == "user":
-            found |= {stem(word.lower()) for word in _names(_opened(str(turn.content)))}
-            found |= {one for one in _content(str(turn.content)) if one[:1].isdecimal()}
-    return frozenset(found) - _silent()
 
 
 def _has_name(text: str) -> bool:

@@ -68,6 +68,6 @@ async def measured(
     for one in conversations:
         begun = time.perf_counter()
         said = await condense(one.turns, one.last)
-        right = says_it(said, one.standalone, one.last) if said else None
+        right = says_it(said, one.standalone) if said else None
         trials.append(CondenserTrial(right, (time.perf_counter() - begun) * 1000))
     return condenser_evaluation_of(model, trials, now)
