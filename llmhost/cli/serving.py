@@ -303,7 +303,10 @@ async def _built(fleets: Fleets, observation: Observation) -> AsyncIterator[ASGI
         parts = [await stack.enter_async_context(wired(*fleet)) for fleet in fleets]
         for (options, config), part in zip(fleets, parts, strict=True):
             if config.wakes:  # it may get workers
-                await part.others.remember(options.source)
+                try:
+                    await part.others.remember(options.source)
+                except StateError as error:  # it answers all the same
+                    options.output.warn(f"the fleet is not written down: {error}")
         gateway = await make_gateway(parts, observation)
         observation.configure(fleets[0][1].gateway)
         loading = asyncio.create_task(_load_models(parts))

@@ -9,7 +9,7 @@ from __future__ import annotations
 import fnmatch
 import time
 from collections.abc import Mapping, Sequence
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,16 @@ from typing import Any
 from llmhost.errors import StateError
 from llmhost.machine.files import hold_lock, make_folder, names_in, read_json, write_json
 
-__all__ = ["EMBEDDED", "KnownFleet", "forget_fleet", "known_file", "known_fleets", "remember_fleet"]
+__all__ = [
+    "EMBEDDED",
+    "SOMEWHERE",
+    "KnownFleet",
+    "forget_fleet",
+    "known_file",
+    "known_fleets",
+    "remember_fleet",
+    "take_down",
+]
 
 #: one file for each provider: workers of the one before bill on when a fleet's provider is changed
 _FILES = {provider: f"fleet-{provider}.json" for provider in ("local", "static", "vast")}
@@ -27,9 +36,10 @@ _TRACES = {"local": ("workers", "local-*"), "vast": ("intents", "*.json")}
 
 @dataclass(frozen=True, slots=True)
 class KnownFleet:
-    """`config` is the path of a configuration that it was made from; None where that is not known. `payer` is
-    the fingerprint of the account's key that was in use then, and `redis` that of where the fleet's records
-    were; empty where none is known. `down`: it was taken down here, and other machines may use its Redis."""
+    """A use of a fleet. `config` is the path of a configuration that it was made from; None where that is not
+    known. `payer` is the fingerprint of the account's key that was in use then, and `redis` that of where the
+    fleet's records were; empty where none is known. `down`: it was taken down here, and other machines may
+    use its Redis."""
 
     name: str
     provider: str
@@ -41,14 +51,16 @@ class KnownFleet:
 
 #: what is known as the place of records that no other machine uses
 EMBEDDED = "embedded"
+#: a place of which an older llmhost has written down in another way where it is
+SOMEWHERE = "somewhere"
 #: uses of one fleet that are known, besides the newest one of each payer and place
-_MOST_USES = 9
+_MOST_USES, _MOST_PLACES = 9, 50
 #: what is written of each
 _USE = ("config", "payer", "redis")
 #: seconds; for so long it is known where the records of a fleet are that was taken down
 _REMEMBERED = 30 * 86_400.0
-#: seconds; another one needs milliseconds for a change
-_PATIENCE = 5.0
+#: seconds; another one needs milliseconds for a change. What is not written down after an ending does no harm
+_PATIENCE, _SHORT = 5.0, 0.5
 
 
 async def remember_fleet(fleets: Path, fleet: KnownFleet, *, settled: bool = False) -> None:
@@ -68,21 +80,22 @@ async def remember_fleet(fleets: Path, fleet: KnownFleet, *, settled: bool = Fal
     known, uses = after()
     if known == uses:
         return
-    async with _changing(folder):
+    async with _changing(folder, patience=_PATIENCE):
         _write(folder, after()[1])
 
 
-def _changing(folder: Path) -> AbstractAsyncContextManager[None]:
-    """Of several that change what is known of a fleet, one at a time."""
-    return hold_lock(folder / "known.lock", patience=_PATIENCE)
+def _changing(folder: Path, *, patience: float) -> AbstractAsyncContextManager[None]:
+    """One command at a time changes what is known of a fleet."""
+    return hold_lock(folder / "known.lock", patience=patience)
 
 
 def _kept(uses: Sequence[KnownFleet]) -> Sequence[KnownFleet]:
-    """Each once, those without a file last; of many, the newest, and the newest of each payer and place."""
+    """Each use is kept once, those without a file last. Of many, the newest are kept, and the newest of each
+    payer and place."""
     kept, places = dict[tuple[str | None, ...], KnownFleet](), set[tuple[str, str]]()
     for use in sorted(uses, key=lambda use: use.config is None):
         place = (use.payer, use.redis)
-        if place not in places or (use.config is not None and len(kept) < _MOST_USES):
+        if len(kept) < (_MOST_PLACES if place not in places else _MOST_USES * (use.config is not None)):
             kept.setdefault((use.config, *place), use)
             places.add(place)
     return list(kept.values())
@@ -93,19 +106,27 @@ def known_file(fleets: Path, name: str, provider: str) -> Path:
     return fleets / name / _FILES[provider]
 
 
+async def take_down(fleets: Path, name: str, provider: str, place: str) -> None:
+    """It was taken down where its records are in this `place`. Raises StateError."""
+    async with _changing(fleets / name, patience=_SHORT):
+        uses = _written(fleets / name, provider)
+        if any(use.redis == place and not use.down for use in uses):
+            _write(fleets / name, [replace(use, down=use.down or use.redis == place) for use in uses])
+
+
 async def forget_fleet(fleets: Path, name: str, provider: str) -> None:
     """The fleet is gone; what is known of its workers or purchases stays, and for a month also where its
     records are, if other machines may use them. Raises StateError."""
     path = known_file(fleets, name, provider)
-    if not path.exists():
-        return
     try:
-        async with _changing(path.parent):
+        if not path.exists():
+            return
+        async with _changing(path.parent, patience=_SHORT):
             uses = _written(path.parent, provider)
             was_down = all(use.down for use in uses)
-            if was_down and uses and time.time() - path.stat().st_mtime <= _REMEMBERED:
+            if was_down and uses:
                 return
-            if not was_down and any(use.redis not in ("", EMBEDDED) for use in uses):
+            if any(use.redis not in ("", EMBEDDED) for use in uses):
                 _write(path.parent, [replace(use, down=True) for use in uses])
             else:
                 path.unlink(missing_ok=True)
@@ -124,9 +145,19 @@ def known_fleets(fleets: Path) -> Sequence[KnownFleet]:
         for provider in _TRACES
         if _has_trace(folder, provider)
     ]
-    written = [fleet for folder in folders for provider in _FILES for fleet in _written(folder, provider)]
+    written = [use for folder in folders for provider in _FILES for use in _in_force(folder, provider)]
     named = {(fleet.name, fleet.provider) for fleet in written}
     return [*written, *(fleet for fleet in traced if (fleet.name, fleet.provider) not in named)]
+
+
+def _in_force(folder: Path, provider: str) -> Sequence[KnownFleet]:
+    """The uses of a fleet, for a month after it was taken down."""
+    uses = _written(folder, provider)
+    if uses and all(use.down for use in uses):
+        with suppress(OSError):
+            if time.time() - (folder / _FILES[provider]).stat().st_mtime > _REMEMBERED:
+                return ()
+    return uses
 
 
 def _has_trace(folder: Path, provider: str) -> bool:
@@ -167,7 +198,8 @@ def _write(folder: Path, uses: Sequence[KnownFleet]) -> None:
 def _older(values: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
     """The uses as an older llmhost wrote them down; it wrote places in another way."""
     before, payer = values.get("before"), values.get("payer")
-    redis, down = EMBEDDED if values.get("redis") == EMBEDDED else "", values.get("down")
+    redis, down = values.get("redis"), values.get("down")
+    redis = redis if redis in (None, "", EMBEDDED) else SOMEWHERE
     configs = [values.get("config"), *(before if isinstance(before, list) else ())]
     named: list[str | None] = [config for config in configs if isinstance(config, str)]
     return [{"config": config, "payer": payer, "redis": redis, "down": down} for config in named or [None]]

@@ -99,25 +99,36 @@ class PauseMarks:
         everyones.pop(_OLD, None)  # a fleet of that name
         return {
             **{token: at for token, at in everyones.items() if token not in lifted},
+            **self._in(self.folder, "seen"),
             **self._in(self.folder, "paused"),
         }
 
     def own(self) -> Pauses:
-        """Those of this fleet alone."""
+        """Those of this fleet alone that began on this machine."""
         return self._in(self.folder, "paused") if self.folder else {}
+
+    def see(self, token: str, at: float) -> None:
+        """One of another machine is kept here, too, as far as that can be done: Redis may lose its data."""
+        if self.folder is not None and _TOKEN.fullmatch(token):
+            with suppress(OSError, StateError):
+                make_folder(self.folder)
+                path = self.folder / self._name(token, "seen")
+                path.touch(mode=0o600)
+                os.utime(path, (at, at))
 
     def remove(self, tokens: Collection[str]) -> None:
         """They no longer hold for this fleet. Those that are not there are fine. Raises StateError."""
         if self.folder is None:
             return
         everyones = self._in(self.folder.parent, "paused")
-        for token in tokens:
+        for token in (one for one in tokens if one == _OLD or _TOKEN.fullmatch(one)):
             path = self.folder / self._name(token)
             try:
                 if token in everyones:
                     make_folder(self.folder)
                     (self.folder / self._name(token, "lifted")).touch(mode=0o600)
                 path.unlink(missing_ok=True)
+                (self.folder / self._name(token, "seen")).unlink(missing_ok=True)
             except OSError as error:
                 raise StateError(
                     f"cannot remove {path}, which says that the fleet is to stay down: {error.strerror}"
@@ -206,8 +217,8 @@ class PauseBook:
         mark of what has been lifted elsewhere is removed."""
         kept, own, marked = await self._in_redis(), self._marks.own(), self._marks.read()
         active = dict(kept.active)
-        for token in kept.active.keys() - marked.keys() - {_OLD}:
-            self._marks.put(token, kept.active[token])
+        for token in kept.active.keys() - marked.keys():
+            self._marks.see(token, kept.active[token])
         for token, since in marked.items():
             if token in kept.lifted:
                 with suppress(StateError):  # it is found lifted the next time, too

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -14,11 +15,13 @@ from llmhost.fleet.clock import SystemClock
 from llmhost.fleet.doubts import find_doubts
 from llmhost.fleet.known_fleets import (
     EMBEDDED,
+    SOMEWHERE,
     KnownFleet,
     forget_fleet,
     known_file,
     known_fleets,
     remember_fleet,
+    take_down,
 )
 from llmhost.fleet.models import Registered, Worker
 from llmhost.fleet.provider import Provider, list_all_workers
@@ -66,18 +69,20 @@ class _Listed:
 
 
 class OtherFleets:
-    """`provider` gives the configured fleet's own, `records` those of another; `warn` gets what cannot be
-    looked at or written down, `note` what takes long."""
+    """`provider` gives the configured fleet's own, `records` those of another, and `is_known` says whether
+    there are any; `warn` gets what cannot be looked at or written down, `note` what takes long."""
 
     def __init__(
         self,
         config: Config,
         provider: Callable[[], Provider],
         records: Callable[[OtherFleet], Awaitable[FleetRecords]],
+        is_known: Callable[[OtherFleet], Awaitable[bool]],
         warn: WarnOnce,
         note: Callable[[str], None],
     ) -> None:
         self._records = records
+        self._is_known = is_known
         self._note = note
         self._config = config
         self._provider = provider
@@ -102,7 +107,10 @@ class OtherFleets:
         """
         if everywhere:
             self._everywhere = True
-            self._in_redis = await self._known_to_redis()
+            try:
+                self._in_redis = await self._known_to_redis()
+            except (LlmhostError, OSError) as error:  # nothing may stand before an ending
+                self._unknown(StateError(f"what is on record of other fleets cannot be read: {error}"))
         fleets, own = state_dir() / "fleets", (self._config.fleet.name, self._config.fleet.provider)
         known = self._sources()
         found: list[OtherFleet] = []
@@ -183,20 +191,24 @@ class OtherFleets:
     async def _known_to_redis(self) -> Sequence[KnownFleet]:
         """The fleets of which a Redis has something, from any machine: the one in use, and that of each fleet
         that this machine knows, for the account that the same configuration names."""
-        name, found, asked = self._config.fleet.name, list[KnownFleet](), list[object]()
-        known = [fleet.config for fleet in self._known() if fleet.provider == "vast"]
-        for source in dict.fromkeys([None, *known]):
-            config = read_other(self._config, name, "vast", source).config
-            which = account_key(config), config.redis
-            if not account_key(config) or which in asked:
-                continue
-            asked.append(which)
-            records = await self._records(OtherFleet(name, "vast", source, ()))
-            for one in sorted(await records.fleets()):
-                records = await self._records(OtherFleet(one, "vast", source, ()))
-                if await records.begun() or (await records.known()).ids:
-                    found.append(KnownFleet(one, "vast", source, payer_of(config), records_of(config)))
-        return found
+        known = {fleet.config: fleet.name for fleet in self._known() if fleet.provider == "vast"}
+        places = dict[tuple[str | None, str], tuple[str, str | None]]()
+        for source, name in {None: self._config.fleet.name, **known}.items():
+            other = read_other(self._config, name, "vast", source)
+            if account_key(other.config) and other.records_fault is None:  # else it is said elsewhere
+                places.setdefault((account_key(other.config), records_of(other.config)), (name, source))
+        found = await asyncio.gather(*(self._known_there(name, source) for name, source in places.values()))
+        return [fleet for fleets in found for fleet in fleets]
+
+    async def _known_there(self, name: str, source: str | None) -> Sequence[KnownFleet]:
+        """Those in the Redis of one fleet, which comes from `source`."""
+        config = read_other(self._config, name, "vast", source).config
+        records = await self._records(OtherFleet(name, "vast", source, ()))
+        return [
+            KnownFleet(one, "vast", source, payer_of(config), records_of(config))
+            for one in sorted(await records.fleets())
+            if await self._is_known(OtherFleet(one, "vast", source, ()))
+        ]
 
     async def _rented_there(
         self, fleet: KnownFleet, accounts: dict[str | None, _Listed], named: Collection[str]
@@ -268,7 +280,7 @@ class OtherFleets:
         if source is not None and not is_gone(source):
             return None
         paid, places = self._is_payer(name, source), {use.redis for use in self._uses_of(name, source)}
-        if paid and places <= {"", records_of(self._config)}:
+        if paid and places <= {"", SOMEWHERE, records_of(self._config)}:
             return None
         what = "no configuration of it is known" if source is None else f"{source} is gone"
         which = "Redis" if paid else "key"
@@ -289,7 +301,7 @@ class OtherFleets:
         used = {records_of(other.config) for other in there}
         if (own.name, own.provider) == (name, "vast"):
             used.add(records_of(self._config))
-        if {use.redis for use in uses} <= {"", EMBEDDED, *used}:  # that one no other machine uses
+        if {use.redis for use in uses} <= {"", SOMEWHERE, EMBEDDED, *used}:  # that one no other machine uses
             return None
         return _other_redis(name)
 
@@ -424,6 +436,11 @@ class OtherFleets:
         payer = payer_of(self._config) if fleet.provider == "vast" else ""
         use = KnownFleet(fleet.name, fleet.provider, fleet.config, payer, records_of(self._config))
         await remember_fleet(state_dir() / "fleets", use, settled=settled)
+
+    async def take_down(self, name: str, provider: str) -> None:
+        """Nothing is left of it where its records are now; they may be elsewhere, too."""
+        with suppress(StateError):
+            await take_down(state_dir() / "fleets", name, provider, records_of(self._config))
 
     async def forget(self, name: str, provider: str) -> None:
         """Its last worker is gone. That it cannot be done is no matter: it has nothing to show."""

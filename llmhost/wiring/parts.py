@@ -235,7 +235,7 @@ class Wiring(AsyncExitStack):
         from llmhost.wiring.other_fleets import OtherFleets
 
         others = OtherFleets(
-            self._config, lambda: self.provider, self._records_of, self.warn_once, self._note
+            self._config, lambda: self.provider, self._records_of, self._is_known, self.warn_once, self._note
         )
         others.unread = self.unread
         return others
@@ -247,7 +247,18 @@ class Wiring(AsyncExitStack):
     async def _records_of(self, fleet: OtherFleet) -> FleetRecords:
         return await (await self._of(fleet)).fleet_records()
 
+    async def _is_known(self, fleet: OtherFleet) -> bool:
+        """Whether the Redis of a fleet has workers or purchases of it. Nothing of it stays open: there may be
+        many."""
+        async with self._parts_of(fleet) as parts:
+            records = await parts.fleet_records()
+            return bool(await records.begun() or (await records.known()).ids)
+
     async def _of(self, fleet: OtherFleet) -> Wiring:
+        """As `_parts_of`, closed with these."""
+        return await self.enter_async_context(self._parts_of(fleet))
+
+    def _parts_of(self, fleet: OtherFleet) -> Wiring:
         """The parts of another fleet. Its own configuration names the Redis with its records, and the
         account. Raises StateError."""
         from llmhost.wiring.fleets import is_gone, read_other
@@ -267,7 +278,7 @@ class Wiring(AsyncExitStack):
         if why_not is not None:
             self.warn_once.warn(f"the Redis of fleet {fleet.name} is not known", why_not)
             other.no_redis = StoreUnavailable(why_not.message, hint=why_not.hint)
-        return await self.enter_async_context(other)
+        return other
 
     async def _service(self, provider: Provider, spec: FleetSpec) -> FleetService:
         from llmhost.fleet.pause import NOWHERE

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import resource
 import shutil
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+import redis
 from doubles.vast.faults import Fault
 from doubles.vast.server import VastServer
 from plugins.redis_servers import RedisServer
@@ -298,3 +300,39 @@ async def test_a_worker_whose_fleets_file_has_a_wrong_key_is_shown_once(market: 
     market.configure(redis={"url": None}, vast={"api_key": "a typing error"})
     shown = await market.run("fleets", "--json", LLMHOST_CONFIG="")
     assert [name for fleet in shown.json["fleets"] for name in fleet["workers"]] == market.alive()
+
+
+async def test_one_down_with_each_redis_is_enough_where_two_were_used(market: RentedHouse) -> None:
+    await market.ok("up", "--gpus", "1", "--yes", "--no-wait")
+    market.configure(redis={"url": None})
+    assert (await market.run("down", "--yes")).code == 3
+    market.configure()
+    done = await market.run("down", "--yes")
+    assert done.code == 0, done.err
+    assert (await market.run("fleets")).code == 0
+
+
+async def test_a_fleet_that_is_down_is_not_taken_for_used_by_what_ends_some_of_its_workers(
+    market: RentedHouse,
+) -> None:
+    await market.ok("up", "--gpus", "1", "--yes", "--no-wait")
+    await market.ok("down", "--yes")
+    await market.ok("down", "--orphans", "--yes")
+    market.configure(redis={"url": None})
+    assert (await market.run("down", "--yes")).code == 0
+
+
+async def test_hundreds_of_names_in_redis_stop_no_ending(
+    market: RentedHouse, redis_server: RedisServer
+) -> None:
+    await market.ok("up", "--gpus", "1", "--yes", "--no-wait")
+    with redis.Redis(unix_socket_path=str(redis_server.socket)) as client:
+        (names,) = client.keys("llmhost:fleets:vast:*")
+        client.sadd(names, *(f"ci-{number}" for number in range(300)))
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (128, hard))
+    try:
+        done = await market.run("down", "--all", "--yes")
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert (done.code, market.alive()) == (0, []), done.err

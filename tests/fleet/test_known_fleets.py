@@ -12,6 +12,7 @@ import pytest
 
 from llmhost.errors import StateError
 from llmhost.fleet.known_fleets import (
+    SOMEWHERE,
     KnownFleet,
     forget_fleet,
     known_file,
@@ -105,7 +106,7 @@ async def test_a_fleet_that_an_older_llmhost_made_and_this_one_took_down_is_not_
     known_file(tmp_path, "blue", "vast").write_text(json.dumps(older))
     await remember_fleet(tmp_path, KnownFleet("blue", "vast", "/a.yaml", "me", "4567"))
     await forget_fleet(tmp_path, "blue", "vast")
-    assert [(use.redis, use.down) for use in known_fleets(tmp_path)] == [("4567", True), ("", True)]
+    assert [(use.redis, use.down) for use in known_fleets(tmp_path)] == [("4567", True), (SOMEWHERE, True)]
 
 
 async def test_of_two_uses_that_are_written_down_at_once_none_is_lost(tmp_path: Path) -> None:

@@ -442,6 +442,25 @@ async def test_a_pause_that_another_machine_has_seen_holds_there_although_redis_
     assert (await other.service().status()).paused is None
 
 
+async def test_a_pause_that_was_only_seen_here_is_told_to_no_redis_that_lost_its_data(
+    fleet: RentedFleet,
+) -> None:
+    other = fleet.elsewhere()
+    await fleet.service().down()
+    await other.service().status()
+    await fleet.service().up(1)
+    await fleet.client.flushall()
+    await other.service().status()
+    assert not await is_paused(fleet)
+
+
+async def test_what_is_no_token_of_a_pause_is_no_name_of_a_file(fleet: RentedFleet) -> None:
+    await fleet.client.hset(FleetKeys(fleet.fleet).pauses("vast"), "a\0b", "1.0")
+    assert (await fleet.service().status()).paused is not None
+    await fleet.service().up(1)
+    assert (await fleet.service().status()).paused is None
+
+
 async def test_a_pause_that_was_lifted_elsewhere_is_over_here_too(fleet: RentedFleet) -> None:
     await fleet.service().down()
     await fleet.elsewhere().service().up(1)

@@ -85,7 +85,7 @@ async def down(
                 results += [] if some else await _keep_rest_down(wiring, told, everything=False)
         gone = [] if some else _gone(results)
         moved = wiring.others.moved_redis(own.spec.name) if own.rents and not some else None
-        await _forget(wiring, options, gone, all_seen=moved is None)
+        await _write_down(wiring, options, gone, moved)
         ended = {*(name for name, _ in gone), *(fleets_with_gateways() if everything else ())}
         gateways = await stop_gateways(options, sorted(ended))
         stopped = await _stop_redis(options, wiring) if everything and not left else None
@@ -106,17 +106,23 @@ def _gone(results: _Results) -> Sequence[tuple[str, str]]:
     return [key for key, _ in results if key not in left_over]
 
 
-async def _forget(
-    wiring: Wiring, options: Globals, gone: Sequence[tuple[str, str]], *, all_seen: bool
+async def _write_down(
+    wiring: Wiring, options: Globals, gone: Sequence[tuple[str, str]], moved: StateError | None
 ) -> None:
-    """The fleets that are `gone`, unless there may be more of them. Where the configured one was rented is
-    remembered: other machines may rent it again."""
+    """That the fleets are `gone`, unless there may be more of them. Where the configured one was rented is
+    remembered: other machines may rent it again. `moved`: its records may be elsewhere, too."""
+    others, own = wiring.others, wiring.others.configured(options.source)
+    if others.unseen_accounts or others.unread or not gone:
+        return
+    if moved is not None:
+        if (own.name, own.provider) in gone:
+            await others.take_down(own.name, own.provider)
+        return
     if wiring.provider.rents:
         with suppress(StateError):
-            await wiring.others.remember(options.source)
-    if all_seen and not (wiring.others.unseen_accounts or wiring.others.unread):
-        for name, provider in gone:
-            await wiring.others.forget(name, provider)
+            await others.remember(options.source)
+    for name, provider in gone:
+        await others.forget(name, provider)
 
 
 def _check_none_of_this_file(own: OtherFleet, left: Sequence[OtherFleet]) -> None:
