@@ -50,6 +50,7 @@ class _Asked:
     #: seconds between the user's start and `began`
     before: float = 0.0
     on_worker: Callable[[str], None] = lambda _: None
+    on_miss: Callable[[], Awaitable[None]] | None = None
     exact_ms: float = 0.0
     #: whether it waited for the answer that another one asked for
     waited: bool = False
@@ -139,14 +140,15 @@ class Answerer:
         """Streams the answer: `Started`, its text, and last its `Reply`.
 
         `waited` is how many seconds the user has waited already; `on_worker` gets each worker that is asked.
-        `on_miss` is awaited where the cache has no answer, before a worker is asked, and may raise.
+        `on_miss` is awaited before a worker is asked: where the cache has no answer, and before a question is
+        condensed. It may raise; then nothing is condensed.
 
         Raises:
             NoWorkerError: the cache has no answer and there is no worker to ask.
             EngineUnavailable, EngineRefused, StreamBroken: no worker gave a whole answer.
         """
         began = time.perf_counter()
-        asked = _Asked(question, None, began, before=waited, on_worker=on_worker)
+        asked = _Asked(question, None, began, before=waited, on_worker=on_worker, on_miss=on_miss)
         if self.sessions is not None and question.use_cache:
             asked.session = await self.sessions.open(question)
         self.under_way += 1
@@ -224,11 +226,17 @@ class Answerer:
         )
 
     async def _condense(self, asked: _Asked, session: CacheSession) -> None:
-        """Finds out what a follow-up question asks by itself, where that is wanted."""
-        if session.condenses:
-            began = time.perf_counter()
-            asked.standalone = await session.standalone()
-            asked.condense_ms = (time.perf_counter() - began) * 1000
+        """Finds out what a follow-up question asks by itself, where that is wanted and may ask a worker."""
+        if not session.condenses:
+            return
+        began = time.perf_counter()
+        try:
+            if asked.on_miss is not None:
+                await asked.on_miss()
+        except Exception:  # noqa: BLE001 - it may still be a hit; where it is none, this is raised again
+            return
+        asked.standalone = await session.standalone()
+        asked.condense_ms = (time.perf_counter() - began) * 1000
 
     async def _ask(self, asked: _Asked) -> AsyncGenerator[Event]:
         """The answer of an engine. The first asker asks it; the others, of all processes, follow that one.

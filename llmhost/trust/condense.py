@@ -8,6 +8,8 @@ where `answering/standalone.py` can show that it is. Turns that talk to the mode
 from __future__ import annotations
 
 import asyncio
+import math
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
@@ -36,6 +38,10 @@ __all__ = [
     "condenser_evaluation_of",
 ]
 
+#: seconds; for so long what could not be condensed is remembered
+_NOTHING_KEPT = 3600.0
+#: seconds; for so long a model that was too slow is not asked again
+_PAUSE = 60.0
 #: tokens; a question of 300 characters has some 80
 _MOST_TOKENS = 100
 _UNMEASURED = "its accuracy as a condenser was not measured; run `llmhost cache tune condense FILE`"
@@ -79,7 +85,7 @@ def _request(model: str, turns: Sequence[Message], last: str) -> ChatRequest:
 
 
 class Condensations:
-    """What last turns were condensed to, for `lifetime` seconds each; "" where one was not.
+    """What last turns were condensed to, for `lifetime` seconds each; "" where one was not, for an hour.
 
     Another scope, last turn or turn before it is another place. Every method raises StoreError where Redis is
     away or will not write.
@@ -88,7 +94,7 @@ class Condensations:
     def __init__(self, client: Redis, keys: NamespaceKeys, lifetime: float) -> None:
         self._client = client
         self._keys = keys
-        self._lifetime_ms = round(lifetime * 1000)
+        self._lifetime = lifetime
 
     async def recall(self, place: str) -> str | None:
         """None where there is none."""
@@ -97,24 +103,28 @@ class Condensations:
         return None if found is None else text(found)
 
     async def remember(self, place: str, condensed: str) -> None:
+        lifetime = self._lifetime if condensed else min(self._lifetime, _NOTHING_KEPT)
         with translate_errors():
-            await self._client.set(self._keys.condensed(place), condensed, px=self._lifetime_ms)
+            await self._client.set(self._keys.condensed(place), condensed, px=round(lifetime * 1000))
 
 
 @dataclass(slots=True)
 class FleetCondenser:
     """The condenser as the path of a question knows it: asks an `LlmCondenser` once about each conversation,
     and only where a measurement has shown that its model can do it. Else it says nothing, and the user is
-    warned once why. Of several who ask about the same at once, one asks. `alone` makes the question that is
-    looked up, None where an answer to it may not be served to others.
+    warned once why. Of several who ask about the same at once, one asks; a model that was too slow is
+    left alone for a minute. `standing_alone` makes the question that is looked up, None where an answer to it
+    may not be served to others.
     """
 
     engine: LlmCondenser
     memory: Condensations
     book: CondenserEvaluationStore
-    alone: Callable[[Question, str], Question | None]
+    standing_alone: Callable[[Question, str], Question | None]
+    clock: Callable[[], float] = time.monotonic
     #: the conversations that are being asked about
     asking: dict[str, asyncio.Event] = field(default_factory=dict, init=False)
+    silent_until: float = field(default=-math.inf, init=False)
 
     async def condense(self, question: Question) -> Question | None:
         """The question that the last turn asks; None where that is not known. Bounded in time. Raises
@@ -129,7 +139,7 @@ class FleetCondenser:
         # Others can write to Redis, too: what was remembered is checked as what was said.
         if not found or objection(found, question.prompt, turns):
             return None
-        return self.alone(question, found)
+        return self.standing_alone(question, found)
 
     async def _found(self, place: str, question: Question) -> str | None:
         asked = self.asking.get(place)
@@ -139,13 +149,15 @@ class FleetCondenser:
         asked = self.asking[place] = asyncio.Event()
         try:
             known = await self.memory.recall(place)
-            if known is not None:
+            if known is not None or self.clock() < self.silent_until:
                 return known
             try:
                 said = await self.engine.condense(question.history, question.prompt)
             except LlmhostError:  # the question goes to an engine, and that reports what is wrong
                 return None
-            if said is not None:
+            if said is None:
+                self.silent_until = self.clock() + _PAUSE
+            else:
                 await self.memory.remember(place, said)
             return said
         finally:

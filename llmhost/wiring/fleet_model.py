@@ -69,8 +69,8 @@ class FleetModelParts:
         from llmhost.trust.condense import Condensations, FleetCondenser
 
         memory = Condensations(self.client, self.keys, self.config.cache.embedding_ttl)
-        engine, alone = self._condenser(background=True), partial(standing_alone, self.config)
-        return FleetCondenser(engine, memory, self.condenser_evaluations(), alone)
+        engine, make = self._condenser(background=True), partial(standing_alone, self.config)
+        return FleetCondenser(engine, memory, self.condenser_evaluations(), make)
 
     def condenser_evaluations(self) -> CondenserEvaluationStore:
         """What was measured of the condenser."""

@@ -197,6 +197,19 @@ async def test_it_is_told_what_it_was_looked_up_as_and_how_long_that_took(house:
     assert (await house.ask(ASKED, says("a field"))).latency.condense == 0
 
 
+async def test_whose_limit_is_reached_has_nothing_condensed_and_still_gets_hits(house: House) -> None:
+    async def refuse() -> None:
+        raise RuntimeError("the limit is reached")
+
+    await house.ask(after("what is the pro plan"), says("20 euros"))
+    house.sessions.condenser = Condenser(ALONE)
+    hit = house.answerer().answer(after("what is the pro plan"), on_miss=refuse)
+    assert [event async for event in hit]
+    with pytest.raises(RuntimeError, match="limit"):
+        assert [event async for event in house.answerer().answer(after("tell me"), on_miss=refuse)]
+    assert condenser(house).asked == []
+
+
 async def test_where_redis_is_away_an_engine_answers_as_always(house: House) -> None:
     house.sessions.condenser = Condenser(StoreUnavailable("away"))
     reply = await house.ask(after("what is the pro plan"), says("20 euros"))

@@ -61,15 +61,15 @@ class Bench:
         self.ledger = Ledger(client, "f")
         self.warn_once = WarnOnce(self.told.append)
         self.book = CondenserEvaluationStore(client, "f")
-        self._memory = Condensations(client, keys, 3600.0)
+        self._memory = Condensations(client, keys, 7200.0)
 
     def engine(self, *engines: ScriptedEngine, timeout: float = 5.0) -> LlmCondenser:
         pool = pool_of(*engines)
         return LlmCondenser(pool, "m", timeout, 1, self.ledger, self.warn_once, clock=lambda: NOW)
 
     def condenser(self, *engines: ScriptedEngine, config: Config = CONFIG) -> FleetCondenser:
-        alone = partial(standing_alone, config)
-        return FleetCondenser(self.engine(*engines), self._memory, self.book, alone)
+        make = partial(standing_alone, config)
+        return FleetCondenser(self.engine(*engines), self._memory, self.book, make)
 
     async def condensed(self, said: str, question: Question, config: Config = CONFIG) -> str | None:
         alone = await self.condenser(says(said), config=config).condense(question)
@@ -162,6 +162,7 @@ async def test_what_cannot_be_shown_to_be_the_question_is_nothing(bench: Bench, 
 @pytest.mark.parametrize(
     ("topic", "last", "said"),
     [
+        ("Is Spotify down right now?", "Why is it?", "Why is Spotify down right now?"),
         ("What is the price of Apple shares?", "And Google?", "What is the price of Google shares?"),
         ("What is the weather like in Porto?", "and in Lisbon?", "What is the weather like in Lisbon?"),
     ],
@@ -171,6 +172,19 @@ async def test_a_condensed_question_whose_answer_is_not_kept_is_not_looked_up(
 ) -> None:
     question = replace(follow_up(last, topic, "So and so."), kind="plain", use_cache=True)
     assert await bench.condensed(said, question) is None
+
+
+@pytest.mark.parametrize(
+    "turn",
+    ["What is the weather like in Porto?", "Please cancel my order.", "My name is Ann.", "Write a poem."],
+    ids=["changing", "acting", "personal", "creative"],
+)
+def test_a_conversation_with_a_turn_that_is_no_plain_question_has_none_that_stands_alone(turn: str) -> None:
+    plain = follow_up()
+    assert standing_alone(CONFIG, plain, ALONE) is not None
+    history = (Message("user", turn), Message("assistant", "So and so."))
+    assert standing_alone(CONFIG, replace(plain, history=(*history, *plain.history)), ALONE) is None
+    assert standing_alone(CONFIG, replace(plain, history=(*plain.history, *history)), ALONE) is None
 
 
 @pytest.mark.parametrize("engines", [(), [ScriptedEngine(EngineUnavailable("away"))]], ids=["none", "away"])
@@ -184,11 +198,27 @@ async def test_who_measures_is_told_that_there_is_no_worker(bench: Bench) -> Non
         await bench.engine().condense(follow_up().history, LAST)
 
 
-async def test_a_model_that_is_slow_is_let_go_and_asked_again_later(bench: Bench) -> None:
+async def test_a_model_that_is_slow_is_let_go_and_asked_again_after_a_minute(bench: Bench) -> None:
+    now = 0.0
     condenser = bench.condenser(HangingEngine())
-    condenser.engine.timeout = 0.05
+    condenser.engine.timeout, condenser.clock = 0.05, lambda: now
     assert await condenser.condense(follow_up()) is None
-    assert await bench.condensed(ALONE, follow_up()) == ALONE
+    engine = says(ALONE)
+    condenser.engine = bench.engine(engine)
+    now = 59.0
+    assert await condenser.condense(follow_up()) is None
+    assert engine.requests == []
+    now = 61.0
+    assert await condenser.condense(follow_up()) is not None
+
+
+@pytest.mark.parametrize(("said", "seconds"), [(ALONE, 7200), ("NONE", 3600)])
+async def test_what_could_not_be_condensed_is_remembered_for_an_hour(
+    bench: Bench, redis_client: Redis, keys: NamespaceKeys, said: str, seconds: int
+) -> None:
+    await bench.condensed(said, follow_up())
+    (name,) = await redis_client.keys(keys.condensed("*"))
+    assert seconds - 60 < await redis_client.ttl(name) <= seconds
 
 
 # What it remembers
