@@ -201,7 +201,7 @@ async def test_who_measures_is_told_that_there_is_no_worker(bench: Bench) -> Non
 async def test_a_model_that_is_slow_is_let_go_and_asked_again_after_a_minute(bench: Bench) -> None:
     now = 0.0
     condenser = bench.condenser(HangingEngine())
-    condenser.engine.timeout, condenser.clock = 0.05, lambda: now
+    condenser.engine.timeout, condenser.clock = 0.1, lambda: now  # longer than was measured
     assert await condenser.condense(follow_up()) is None
     engine = says(ALONE)
     condenser.engine = bench.engine(engine)
