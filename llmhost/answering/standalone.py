@@ -177,7 +177,10 @@ def _is_filled(said: _Line, last: str, topic: str) -> bool:
         if end < begin or said != asked[:begin] + new + asked[end:]:
             continue
         old = asked[begin:end]
-        if joins:
+        if joins and not old:
+            if begin == len(asked) and new[0] not in asked and _takes_more(asked, topic, named=named):
+                return True
+        elif joins:
             if _joins_alike(new, old, asked, begin, named=named and _is_named(old[1:], topic)):
                 return True
         elif _is_one_thing(old) and _is_alone(asked, begin, end):
@@ -192,10 +195,7 @@ def _is_one_thing(words: _Line) -> bool:
 
 def _joins_alike(new: _Line, old: _Line, asked: _Line, begin: int, *, named: bool) -> bool:
     """ "And to dogs?", "and in Lisbon?": in the place of what is joined by the same word, which is there
-    once; where, when and for whom may all be joined so, and only two names are surely of one kind. "And when
-    abroad?" comes behind the question, where nothing is joined so."""
-    if not old:
-        return begin == len(asked) and new[0] not in asked
+    once; where, when and for whom may all be joined so, and only two names are surely of one kind."""
     if new[0] != old[0] or asked.count(old[0]) != 1 or not _is_one_thing(old[1:]):
         return False
     follows = asked[begin + len(old) : begin + len(old) + 1]
@@ -203,10 +203,21 @@ def _joins_alike(new: _Line, old: _Line, asked: _Line, begin: int, *, named: boo
     return ends and (old[0] in _one_by_one("of one kind") or named)
 
 
+def _takes_more(asked: _Line, topic: str, *, named: bool) -> bool:
+    """ "And when abroad?": whether that surely comes behind all that is asked, and in the place of nothing: a
+    name that is joined to it stays, but beside another name."""
+    starts = [at for at, word in enumerate(asked) if at and word in _one_by_one("joining") and word != "of"]
+    parts = [asked[at + 1 : end] for at, end in zip(starts, [*starts, len(asked)][1:], strict=True)]
+    return not parts or (not named and all(_is_named(part, topic) for part in parts))
+
+
 def _is_alone(asked: _Line, begin: int, end: int) -> bool:
     """Whether nothing else of the question could be replaced: besides this, it says one word at most of what
     is asked of it. "Can a cat eat a mouse?" has two things, "What is the capital of France?" has one."""
     before, after = asked[:begin], asked[end:]
+    others = _one_by_one("frame") | _one_by_one("joining") | _one_by_one("not counted")
+    if before and before[-1] not in others and before[-2:-1] not in (("i",), ("you",), ("we",)):
+        return False  # a part of a name, as "point" of "boiling point"
     if before[-1:] == ("of",):
         before = before[:-1]
         while before and before[-1] not in _one_by_one("frame") | _one_by_one("joining"):

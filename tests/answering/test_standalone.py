@@ -181,6 +181,16 @@ def test_what_cannot_be_shown_to_be_the_question_is_refused_and_it_is_said_why(t
         ("Tell me about the Kestrel kettle", "What does it cost?", "What does the Kestrel kettle cost?"),
         ("How do I bake bread?", "And cake?", "How do I bake cake?"),
         ("What is Lisbon?", "How many people live there?", "How many people live in Lisbon?"),
+        (
+            "What is the dose of paracetamol?",
+            "And for children?",
+            "What is the dose of paracetamol for children?",
+        ),
+        (
+            "What's the upload limit in Filebox?",
+            "And on mobile?",
+            "What's the upload limit in Filebox on mobile?",
+        ),
     ],
 )
 def test_the_last_turn_with_the_thing_in_its_place_is_taken(topic: str, last: str, text: str) -> None:
@@ -406,6 +416,13 @@ def test_the_last_turn_with_the_thing_in_its_place_is_taken(topic: str, last: st
         ("What is an NDA?", "Can I sign one if I resign?", "Can I sign an NDA?"),
         ("Can a cat eat a mouse?", "And a dog?", "Can a dog eat a mouse?"),
         ("What is the weather in Rome?", "And in May?", "What is the weather in May?"),
+        ("What is the boiling point of water?", "And pressure?", "What is the boiling pressure of water?"),
+        (
+            "Is aspirin safe with alcohol?",
+            "And during pregnancy?",
+            "Is aspirin safe with alcohol during pregnancy?",
+        ),
+        ("Do I need a visa in Vietnam?", "And for Laos?", "Do I need a visa in Vietnam for Laos?"),
     ],
 )
 def test_a_question_that_asks_something_else_is_refused(before: str, last: str, text: str) -> None:
