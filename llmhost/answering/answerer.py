@@ -242,8 +242,8 @@ class Answerer:
         """The answer of an engine. The first asker asks it; the others, of all processes, follow that one.
         With a shadow each one asks: following would be a hit.
         """
-        alone = asked.question.refresh or self.shadow is not None
-        session = None if alone else asked.session
+        asks_for_itself = asked.question.refresh or self.shadow is not None
+        session = None if asks_for_itself else asked.session
         flight = self._flights.get(session.flight_name) if session is not None else None
         asked.waited = flight is not None
         if flight is None:

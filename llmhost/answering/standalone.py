@@ -128,9 +128,8 @@ def objection(text: str, last: str, turns: Sequence[Message]) -> str:
         return f"it refers to something else: {open_word}"
     said = _line(text)
     if _elliptical(last):
-        return (
-            "" if _is_filled(said, last, topic) else "it is not the earlier question with one thing replaced"
-        )
+        filled = _is_filled(said, last, topic)
+        return "" if filled else "it is not the earlier question with one thing replaced"
     if not _is_referred(said, _line(last), _line(topic)):
         return "it is not the last turn with the thing in the place of the word that refers to it"
     if lost := frozenset(_line(topic)) - frozenset(said) - _one_by_one("frame"):
