@@ -209,6 +209,13 @@ async def offline(run: Session) -> None:
     run.keep(
         "cache tune judge", (await run.house.run("cache", "tune", "judge", "pairs.jsonl", "--json")).json
     )
+    turns = ["What is Redis?", "A database in memory."]
+    row = {"turns": turns, "last": "Is it fast?", "standalone": "Is Redis fast?"}
+    _write("conversations.jsonl", json.dumps(row))
+    run.keep(
+        "cache tune condense",
+        (await run.house.run("cache", "tune", "condense", "conversations.jsonl", "--json")).json,
+    )
     lines = [json.dumps({"question": question, "class": "learning"}) for question in (ASKED, REWORDED)]
     _write("stream.jsonl", "\n".join(lines))
     await run("cache replay", "stream.jsonl")
