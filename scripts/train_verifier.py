@@ -86,11 +86,11 @@ _LARGE = Settings(4e-5, head=5.0, ranking=0.3, short=True)
 RECIPES = {
     "small": Recipe((Pass(SEED, 2, 14_000, Settings(1.2e-4)), Pass(SEED + 1, 1, 9_000, Settings(7e-5)))),
     "large": Recipe(
-        (Pass(SEED, 2, 8_000, _LARGE), Pass(SEED + 1, 1, 8_000, replace(_LARGE, rate=2.5e-5))),
-        labelled=14_000,
-        open=6_000,
-        same=6,
-        near=8,
+        (Pass(SEED, 1, 4_000, _LARGE), Pass(SEED + 1, 1, 4_000, replace(_LARGE, rate=2.5e-5))),
+        labelled=8_000,
+        open=4_000,
+        same=3,
+        near=5,
         neighbours=2,
         dressed=0.25,
     ),
@@ -122,7 +122,8 @@ def main(arguments: list[str] | None = None) -> None:
         most = given.limit
         neighbours = _neighbours(by_hand[:most], recipe.neighbours) if recipe.neighbours else []
         material = Material(parts.train[:most], learned[:most], by_hand[:most], neighbours)
-        torch.save(_trained(model, encoder, material, recipe, given.wordnet, most), given.checkpoint)
+        trained = _trained(model, encoder, material, recipe, given)
+        torch.save(trained, given.checkpoint)
     model.load_state_dict(torch.load(given.checkpoint, weights_only=True))
     export(model, encoder, given.out)
     _calibrate(given.out, [part[: given.limit] for part in (parts.validation, kept_open, kept) if part])
@@ -143,17 +144,21 @@ def _trained(
     encoder: Encoder,
     material: Material,
     recipe: Recipe,
-    wordnet: Path | None,
-    most: int | None,
+    given: argparse.Namespace,
 ) -> dict[str, torch.Tensor]:
-    """The mean of the weights after each pass."""
+    """The mean of the weights after each pass; what a run that was broken off had is taken up."""
     ended = []
-    for one in recipe.passes:
-        torch.manual_seed(one.seed)
-        made, rng = make_pairs(material.labelled, wordnet, one.seed, MADE)[:most], Random(one.seed)
-        epochs = [_epoch(material, made, recipe, one.made, rng) for _ in range(one.epochs)]
-        _tell(f"{one.epochs} epochs of {len(epochs[0]):,} pairs")
-        train(model, encoder, epochs, one.settings, rng, _tell)
+    for number, one in enumerate(recipe.passes):
+        kept = given.checkpoint.with_suffix(f".{number}.pt")
+        if not kept.exists():
+            torch.manual_seed(one.seed)
+            made = make_pairs(material.labelled, given.wordnet, one.seed, MADE)[: given.limit]
+            rng = Random(one.seed)
+            epochs = [_epoch(material, made, recipe, one.made, rng) for _ in range(one.epochs)]
+            _tell(f"pass {number + 1} of {len(recipe.passes)}: {one.epochs} epochs of {len(epochs[0]):,} pairs")
+            train(model, encoder, epochs, one.settings, rng, _tell, kept.with_suffix(".going"))
+            torch.save(model.state_dict(), kept)
+        model.load_state_dict(torch.load(kept, weights_only=True))
         ended.append({name: weights.clone() for name, weights in model.state_dict().items()})
     return {
         name: torch.stack([state[name] for state in ended]).to(torch.float64).mean(0).to(value.dtype)

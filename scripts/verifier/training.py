@@ -5,7 +5,10 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
+from pathlib import Path
 from random import Random
+from typing import Any, Protocol
 
 import torch
 from tokenizers import Encoding
@@ -22,6 +25,13 @@ _WEIGHT_DECAY = 0.01
 _SMOOTHING = 0.03  #: labels are wrong that often, and more
 _SORTED = 50  #: batches among which pairs of one length are put together, so that little is padding
 _TOLD = 200  #: steps between two lines
+_SAVED = 100  #: steps after which a run that is broken off can go on
+
+
+class _Stateful(Protocol):
+    def state_dict(self) -> dict[str, Any]: ...
+
+    def load_state_dict(self, state_dict: Any, /) -> Any: ...
 
 
 @dataclass(frozen=True)
@@ -42,27 +52,50 @@ def train(
     settings: Settings,
     rng: Random,
     tell: Callable[[str], None],
+    saved: Path,
 ) -> None:
-    """One pass over each of the epochs; the learning rate rises to its highest, then falls to nothing."""
+    """One pass over each of the epochs; the learning rate rises to its highest, then falls to nothing.
+    `saved` is where a run that is broken off left what it had; it is removed at the end."""
     cut = [list(_batches(encoder, pairs, rng)) for pairs in epochs]
     steps = sum(map(len, cut))
     optimizer = _optimizer(model, settings)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _rate(step, steps))
     model.train()
-    begun, step, recent = time.monotonic(), 0, 0.0
-    for batches in cut:
-        for batch in batches:
-            with torch.autocast("cpu", dtype=torch.bfloat16, enabled=settings.short):
-                given = model(**encoder.batch([encoded for encoded, _ in batch]))
-            loss = _loss(given.float(), [pair for _, pair in batch], settings.ranking)
-            loss.backward()
-            torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-            optimizer.step()
-            schedule.step()
-            optimizer.zero_grad()
-            step, recent = step + 1, 0.99 * recent + 0.01 * loss.item()
-            if step % _TOLD == 0:
-                tell(f"step {step:,} of {steps:,}, loss {recent:.4f}, {time.monotonic() - begun:.0f} s")
+    begun, recent = time.monotonic(), 0.0
+    done = _resumed(saved, model, optimizer, schedule)
+    for step, batch in enumerate(chain.from_iterable(cut), 1):
+        if step <= done:
+            continue
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=settings.short):
+            given = model(**encoder.batch([encoded for encoded, _ in batch]))
+        loss = _loss(given.float(), [pair for _, pair in batch], settings.ranking)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        schedule.step()
+        optimizer.zero_grad()
+        recent = 0.99 * recent + 0.01 * loss.item()
+        if step % _SAVED == 0:
+            _save(saved, step, model, optimizer, schedule)
+        if step % _TOLD == 0:
+            tell(f"step {step:,} of {steps:,}, loss {recent:.4f}, {time.monotonic() - begun:.0f} s")
+    saved.unlink(missing_ok=True)
+
+
+def _resumed(saved: Path, *parts: _Stateful) -> int:
+    """The steps that were done before; the parts are as they were after them."""
+    if not saved.exists():
+        return 0
+    kept = torch.load(saved, weights_only=True)
+    for part, state in zip(parts, kept["parts"], strict=True):
+        part.load_state_dict(state)
+    return int(kept["step"])
+
+
+def _save(saved: Path, step: int, *parts: _Stateful) -> None:
+    unfinished = saved.with_suffix(".part")
+    torch.save({"step": step, "parts": [part.state_dict() for part in parts]}, unfinished)
+    unfinished.replace(saved)
 
 
 def _loss(given: torch.Tensor, pairs: Sequence[Pair], ranking: float) -> torch.Tensor:
