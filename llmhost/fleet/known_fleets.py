@@ -51,7 +51,7 @@ class KnownFleet:
 
 #: what is known as the place of records that no other machine uses
 EMBEDDED = "embedded"
-#: a place of which an older llmhost has written down in another way where it is
+#: a place that an older llmhost wrote down in a form of its own
 SOMEWHERE = "somewhere"
 #: uses of one fleet that are known, besides the newest one of each payer and place
 _MOST_USES, _MOST_PLACES = 9, 50
@@ -70,18 +70,18 @@ async def remember_fleet(fleets: Path, fleet: KnownFleet, *, settled: bool = Fal
     folder = fleets / fleet.name
     make_folder(folder)
 
-    def after() -> tuple[Sequence[KnownFleet], Sequence[KnownFleet]]:
+    def before_and_after() -> tuple[Sequence[KnownFleet], Sequence[KnownFleet]]:
         known = _written(folder, fleet.provider)
         before = [use for use in known if use != KnownFleet(fleet.name, fleet.provider)]  # that says nothing
         if settled:
             before = [replace(use, redis="") for use in before if use.config != fleet.config]
         return known, _kept([fleet, *before])
 
-    known, uses = after()
+    known, uses = before_and_after()
     if known == uses:
         return
     async with _changing(folder, patience=_PATIENCE):
-        _write(folder, after()[1])
+        _write(folder, before_and_after()[1])
 
 
 def _changing(folder: Path, *, patience: float) -> AbstractAsyncContextManager[None]:
@@ -95,7 +95,8 @@ def _kept(uses: Sequence[KnownFleet]) -> Sequence[KnownFleet]:
     kept, places = dict[tuple[str | None, ...], KnownFleet](), set[tuple[str, str]]()
     for use in sorted(uses, key=lambda use: use.config is None):
         place = (use.payer, use.redis)
-        if len(kept) < (_MOST_PLACES if place not in places else _MOST_USES * (use.config is not None)):
+        most = _MOST_PLACES if place not in places else _MOST_USES if use.config else 0
+        if len(kept) < most:
             kept.setdefault((use.config, *place), use)
             places.add(place)
     return list(kept.values())
@@ -123,8 +124,7 @@ async def forget_fleet(fleets: Path, name: str, provider: str) -> None:
             return
         async with _changing(path.parent, patience=_SHORT):
             uses = _written(path.parent, provider)
-            was_down = all(use.down for use in uses)
-            if was_down and uses:
+            if all(use.down for use in uses):
                 return
             if any(use.redis not in ("", EMBEDDED) for use in uses):
                 _write(path.parent, [replace(use, down=True) for use in uses])

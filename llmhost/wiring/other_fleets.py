@@ -154,7 +154,7 @@ class OtherFleets:
         for name in dict.fromkeys([own.name, *rented] if is_own else rented):
             self.unread = self.unread or self.moved_redis(name)
         for name in sorted({name for account in accounts.values() for name in account.fleets}):
-            self.unread = self.unread or self._lost_redis(name)
+            self.unread = self.unread or self._unreached_redis(name)
         return [
             *found,
             *(
@@ -267,9 +267,8 @@ class OtherFleets:
             fault = self._why_unknown(name, source)
         if fault is not None:
             self._warn.warn(f"it is not known what fleet {name} has rented", fault)
-            if other.is_read or not self._is_payer(
-                name, source
-            ):  # else it mostly is the key that all fleets have
+            # Where its file cannot be read, the key in use mostly is the one that all fleets have.
+            if other.is_read or not self._is_payer(name, source):
                 self.unread = fault
         provider = make_provider(other.config, state_dir() / "fleets" / name, self._note)
         return provider, account_key(other.config)
@@ -305,26 +304,27 @@ class OtherFleets:
             return None
         return _other_redis(name)
 
-    def _lost_redis(self, name: str) -> StateError | None:
+    def _unreached_redis(self, name: str) -> StateError | None:
         """As `moved_redis`, of a fleet that was taken down here, that is rented again, and whose file is gone
         since."""
         if not self._everywhere:
             return None
         with suppress(StateError):  # said elsewhere
             for use in known_fleets(state_dir() / "fleets"):
-                is_it = (use.name, use.provider, use.down) == (name, "vast", True) and is_gone(use.config)
-                if is_it and use.redis not in ("", EMBEDDED, records_of(self._config)):
+                was_down = (use.name, use.provider, use.down) == (name, "vast", True)
+                here = use.redis in ("", EMBEDDED, records_of(self._config))
+                if was_down and is_gone(use.config) and not here:
                     return _other_redis(name)
         return None
 
     def _known_as(self, name: str) -> Sequence[KnownFleet]:
-        return [fleet for fleet in self._known() if (fleet.name, fleet.provider) == (name, "vast")]
+        return [use for use in self._known() if (use.name, use.provider) == (name, "vast")]
 
     def _uses_of(self, name: str, source: str | None) -> Sequence[KnownFleet]:
         return [use for use in self._known_as(name) if use.config == source]
 
     def _is_payer(self, name: str, source: str | None) -> bool:
-        """Whether the key in use is the one that the fleet was last used with."""
+        """Whether the key in use is one that the fleet was used with from this file."""
         return payer_of(self._config) in {use.payer for use in self._uses_of(name, source)} - {""}
 
     async def appeared(self, named: Collection[str]) -> Sequence[OtherFleet]:
