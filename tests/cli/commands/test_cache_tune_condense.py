@@ -106,21 +106,23 @@ async def test_a_model_that_was_found_good_is_asked_on_the_path_of_questions_and
     async with Wiring(made, warn=told.append, note=told.append) as wiring:
         answerer = await wiring.answerer()
 
-        async def reply(told: str) -> AnswerReply:
-            turns = [Message("user", "What is Ampere?"), Message("assistant", told)]
-            question = make_question(made, [*turns, Message("user", "Who invented it?")])
-            *_, reply = [event async for event in answerer.answer(question)]
+        async def asked(*messages: Message) -> AnswerReply:
+            *_, reply = [event async for event in answerer.answer(make_question(made, messages))]
             assert isinstance(reply, AnswerReply)
             return reply
+
+        async def reply(told: str) -> AnswerReply:
+            turns = [Message("user", "What is Ampere?"), Message("assistant", told)]
+            return await asked(*turns, Message("user", "Who invented it?"))
 
         assert [(await reply(told)).source for told in ("A unit.", "A name.")] == ["engine", "engine"]
         assert [line for line in told if "follow-up questions are not condensed: tiny: its accuracy" in line]
         await measure_condenser(Globals(quiet=True), made, conversations_file(tmp_path))
-        assert (await reply("Of current.")).source == "engine"
+        assert (await asked(Message("user", "Who invented Ampere?"))).source == "engine"
         hit = await reply("Of electric current.")
         totals = await (await wiring.ledger()).totals(wiring.now() - 60, wiring.now())
     assert (hit.source, hit.condensed) == ("semantic", "Who invented Ampere?")
-    assert (totals.requests, totals.count(Outcome.CONDENSE)) == (4, len(NAMES) + 2)
+    assert (totals.requests, totals.count(Outcome.CONDENSE)) == (4, len(NAMES) + 1)
 
 
 async def test_people_read_figures_and_a_verdict(
