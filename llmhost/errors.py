@@ -3,6 +3,7 @@
 * LlmhostError                    failed                                   exit 1
   x UsageError                    the command line is invalid                   2
     + ConfigError                 the configuration is invalid                  2
+    + PromptTooLong               the question is longer than `limits.max_prompt_chars`
   x PartialError                  done for some workers, failed for others      3
   x LimitError                    refused by a budget or a safety limit         4
     + QueueFull                   too many requests wait for a worker

@@ -119,6 +119,7 @@ class Bookkeeper:
         self._pending: dict[str, Booking] = {}
         self._written: dict[str, Booking] = {}  #: what Redis is being told
         self._turn = asyncio.Lock()
+        self._settling: set[asyncio.Task[None]] = set()
         self._task: asyncio.Task[None] | None = None
 
     def pending(self, id: str) -> Use:
@@ -136,7 +137,10 @@ class Bookkeeper:
         """Writes now what is pending of a key; False where nothing is."""
         if id not in self._pending and id not in self._written:
             return False
-        await asyncio.shield(asyncio.create_task(self._settle()))
+        task = asyncio.create_task(self._settle())
+        self._settling.add(task)
+        task.add_done_callback(self._settling.discard)
+        await asyncio.shield(task)  # the asker may leave
         return True
 
     async def _settle(self) -> None:
@@ -154,6 +158,7 @@ class Bookkeeper:
 
     async def aclose(self) -> None:
         """Writes what is left, once; that it cannot be done is warned of."""
+        await asyncio.gather(*self._settling, return_exceptions=True)
         if self._task is not None:
             self._task.cancel()
             with suppress(asyncio.CancelledError):

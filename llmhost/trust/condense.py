@@ -22,7 +22,14 @@ from llmhost.errors import LlmhostError, StateError
 from llmhost.ledger.events import Outcome
 from llmhost.store.client import is_sharded, text, translate_errors
 from llmhost.store.keys import FleetKeys, NamespaceKeys
-from llmhost.trust.fleet_model import EvaluationStore, FleetModel, low_end, nearest_rank, percent, quoted
+from llmhost.trust.fleet_model import (
+    EvaluationStore,
+    FleetModel,
+    low_end,
+    nearest_rank,
+    quoted,
+    why_unfit,
+)
 from llmhost.trust.injection import addresses_model
 
 if TYPE_CHECKING:
@@ -176,9 +183,6 @@ class FleetCondenser:
 
 # Is a model good enough? From conversations whose question is known. Pure.
 
-#: share of what it condenses that must be right, at the lower end of the 95 % interval
-_ENOUGH = 0.9
-
 
 @dataclass(frozen=True, slots=True)
 class CondenserTrial:
@@ -209,15 +213,15 @@ class CondenserEvaluation:
 
     def disqualification(self, timeout: float) -> str | None:
         """Why it should not condense, for people; None where it may. `timeout` in seconds."""
-        if self.low is None or not self.condensed:
-            return f"it said no question that stands alone in {self.conversations} conversations"
-        if self.low < _ENOUGH:
-            few = "too few to say: " if low_end(self.condensed, self.condensed) < _ENOUGH else ""
-            found = f"{few}of its {self.condensed} questions {percent(self.precision or 0.0)} were right"
-            return f"{found}, at least {percent(self.low)} with 95 % certainty; 90 % is wanted"
-        if not self.p95_ms < timeout * 1000:
-            return f"1 of 20 questions takes longer than {timeout:g} s, or does not come"
-        return None
+        return why_unfit(
+            "questions",
+            self.condensed,
+            nothing=f"it said no question that stands alone in {self.conversations} conversations",
+            precision=self.precision,
+            low=self.low,
+            p95_ms=self.p95_ms,
+            timeout=timeout,
+        )
 
 
 def condenser_evaluation_of(model: str, trials: Sequence[CondenserTrial], now: float) -> CondenserEvaluation:

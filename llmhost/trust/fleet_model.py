@@ -30,7 +30,18 @@ if TYPE_CHECKING:
     from pydantic import TypeAdapter
     from redis.asyncio import Redis
 
-__all__ = ["EvaluationStore", "FleetModel", "low_end", "nearest_rank", "percent", "quoted"]
+__all__ = [
+    "ENOUGH_PRECISION",
+    "EvaluationStore",
+    "FleetModel",
+    "low_end",
+    "nearest_rank",
+    "quoted",
+    "why_unfit",
+]
+
+#: share; a model that is to widen what the cache serves must be at least as sure as the cache's own threshold
+ENOUGH_PRECISION = 0.9
 
 
 @dataclass(slots=True)
@@ -147,7 +158,31 @@ def low_end(right: int, of: int) -> float:
     return 0.0 if high is None else 1 - high
 
 
-def percent(share: float) -> str:
+def why_unfit(
+    given: str,
+    count: int,
+    *,
+    nothing: str,
+    precision: float | None,
+    low: float | None,
+    p95_ms: float,
+    timeout: float,
+) -> str | None:
+    """Why what a model has `given`, "yes verdicts" for example, is not good enough, for people; None where it
+    is. `nothing` says so where it gave none. `precision` is the share of the `count` that was right, `low`
+    the lower end of its 95 % interval; `timeout` in seconds."""
+    if low is None or not count:
+        return nothing
+    if low < ENOUGH_PRECISION:
+        few = "too few to say: " if low_end(count, count) < ENOUGH_PRECISION else ""
+        found = f"{few}of its {count} {given} {_percent(precision or 0.0)} were right"
+        return f"{found}, at least {_percent(low)} with 95 % certainty; 90 % is wanted"
+    if not p95_ms < timeout * 1000:
+        return f"1 of 20 {given.split()[-1]} takes longer than {timeout:g} s, or does not come"
+    return None
+
+
+def _percent(share: float) -> str:
     return f"{100 * share:.1f} %"
 
 

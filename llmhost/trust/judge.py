@@ -19,7 +19,14 @@ from llmhost.errors import LlmhostError, StateError
 from llmhost.ledger.events import Outcome
 from llmhost.store.client import is_sharded, text, translate_errors
 from llmhost.store.keys import FleetKeys, NamespaceKeys
-from llmhost.trust.fleet_model import EvaluationStore, FleetModel, low_end, nearest_rank, percent, quoted
+from llmhost.trust.fleet_model import (
+    EvaluationStore,
+    FleetModel,
+    low_end,
+    nearest_rank,
+    quoted,
+    why_unfit,
+)
 from llmhost.trust.injection import looks_like_injection
 
 if TYPE_CHECKING:
@@ -38,8 +45,6 @@ __all__ = [
 
 # Is a model good enough to judge? From pairs whose answer is known. Pure.
 
-#: share; a judge that is to widen what the cache serves must be at least as sure as the cache's own threshold
-ENOUGH_PRECISION = 0.9
 #: pairs, half of them the same: where at most two of its yes verdicts are wrong, that can be shown
 MEASURED_PAIRS = 160
 
@@ -75,15 +80,15 @@ class JudgeEvaluation:
 
     def disqualification(self, timeout: float) -> str | None:
         """Why it should not judge, for people; None where it may. `timeout` in seconds."""
-        if self.low is None or not self.yes:
-            return f"it never said yes in {self.pairs} pairs"
-        if self.low < ENOUGH_PRECISION:
-            few = "too few to say: " if low_end(self.yes, self.yes) < ENOUGH_PRECISION else ""
-            found = f"{few}of its {self.yes} yes verdicts {percent(self.precision or 0.0)} were right"
-            return f"{found}, at least {percent(self.low)} with 95 % certainty; 90 % is wanted"
-        if not self.p95_ms < timeout * 1000:
-            return f"1 of 20 verdicts takes longer than {timeout:g} s, or does not come"
-        return None
+        return why_unfit(
+            "yes verdicts",
+            self.yes,
+            nothing=f"it never said yes in {self.pairs} pairs",
+            precision=self.precision,
+            low=self.low,
+            p95_ms=self.p95_ms,
+            timeout=timeout,
+        )
 
 
 def evaluation_of(model: str, trials: Sequence[Trial], now: float) -> JudgeEvaluation:

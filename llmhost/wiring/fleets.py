@@ -6,7 +6,7 @@ import hashlib
 import os
 import platform
 from collections.abc import Callable, Sequence
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 from zoneinfo import ZoneInfo
@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 
     from llmhost.autoscale.models import ScaleSpec
     from llmhost.autoscale.step import Scaler
+    from llmhost.config.load import LoadedConfig
     from llmhost.fleet.providers.static import StaticServer
     from llmhost.fleet.providers.vast.identity import WorkerBootConfig
     from llmhost.fleet.providers.vast.pacer import Pacer
@@ -68,6 +69,7 @@ _VAST = "https://console.vast.ai"
 _BYTES_A_CHARACTER = 6  #: the longest that JSON makes one
 _REST_OF_A_BODY = 64 * 1024  #: bytes; all of a request besides the prompt
 _LATER = 10.0  #: seconds; the caller gives up first, and knows why
+_ANY_FLEET = "any"  #: a name, where nothing that is read depends on it
 
 
 def fleet_spec(config: Config) -> FleetSpec:
@@ -122,16 +124,12 @@ class OtherConfig(NamedTuple):
 def read_other(config: Config, name: str, provider: str, source: str | None) -> OtherConfig:
     """The configuration for another fleet: with what its file `source` says of where its records are, what
     signs them, and the account's key. Without a file, all is as in this one."""
-    from llmhost.config.load import load_config
-
     config = config_of(config, name, provider)
     if source is None or is_gone(source):
         return OtherConfig(config)
-    flags = {"fleet.name": name, "fleet.provider": provider}
-    try:
-        loaded = load_config(Path(source), environ=os.environ, overrides=flags, lenient=True, is_found=True)
-    except ConfigError as error:
-        return OtherConfig(config, error, error, is_read=False)
+    loaded = _loaded(source, provider, _written(source), frozenset(os.environ.items()))
+    if isinstance(loaded, ConfigError):
+        return OtherConfig(config, loaded, loaded, is_read=False)
     there = loaded.config
     faults = {
         section: ConfigError(f"the section `{section}` of {source} is not valid")
@@ -148,6 +146,32 @@ def read_other(config: Config, name: str, provider: str, source: str | None) -> 
         records_fault=faults.get("redis"),
         account_fault=faults.get("vast") if there.vast.api_key is None else None,
     )
+
+
+@lru_cache(maxsize=64)
+def _loaded(
+    source: str,
+    provider: str,
+    written: tuple[int, int] | None,  # noqa: ARG001 - one that is written again is read again
+    environ: frozenset[tuple[str, str]],
+) -> LoadedConfig | ConfigError:
+    """What a file says of a fleet, whichever its name: a command asks for it again and again, for as many
+    fleets as a Redis may know."""
+    from llmhost.config.load import load_config
+
+    flags = {"fleet.name": _ANY_FLEET, "fleet.provider": provider}
+    try:
+        return load_config(Path(source), environ=dict(environ), overrides=flags, lenient=True, is_found=True)
+    except ConfigError as error:
+        return error
+
+
+def _written(source: str) -> tuple[int, int] | None:
+    try:
+        found = Path(source).stat()
+    except OSError:
+        return None
+    return found.st_mtime_ns, found.st_size
 
 
 def make_provider(config: Config, folder: Path, note: Callable[[str], None]) -> Provider:

@@ -460,7 +460,7 @@ def test_what_models_put_around_a_question_is_taken_away(said: str, left: str) -
 
 
 @pytest.mark.parametrize("unit", ["the ", "it that ", "is it ", "so ", "ok, ", "A.B? ", "and or ", "do it "])
-def test_reading_takes_no_longer_for_hostile_texts(unit: str) -> None:
-    text = (unit * 2000)[:600]
-    shown = shown_turns(turns(*KETTLE), f"{text}?") or tuple(turns(text))
-    objection(text, text, shown)
+def test_a_hostile_text_is_read_to_its_end_and_refused(unit: str) -> None:
+    text = f"{(unit * 300)[:298]}?"
+    shown = shown_turns(turns(*KETTLE), text) or tuple(turns(text))
+    assert "too long" not in objection(text, text, shown) != ""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, ClassVar
@@ -346,11 +346,13 @@ async def measure_judge(options: Globals, config: Config, file: Path, limit: int
         judge, store = model.judge(), model.judge_evaluations()
         evaluation = await measured(judge.compare, config.engine.model, pairs, wiring.now())
         await store.write(evaluation)
-    fault, on = evaluation.disqualification(config.cache.judge_timeout), config.cache.judge
-    if fault is None:
-        verdict = "good enough to judge" + ("" if on else ": `cache.judge: true` switches it on")
-    else:
-        verdict = f"not good enough to judge: {fault}" + ("; the judge stays off" if on else "")
+    fault = evaluation.disqualification(config.cache.judge_timeout)
+    verdict = _verdict(
+        fault,
+        to="to judge",
+        switch=None if config.cache.judge else "cache.judge: true",
+        off="the judge stays off",
+    )
     document = {
         "model": evaluation.model,
         "pairs": evaluation.pairs,
@@ -368,22 +370,41 @@ async def measure_judge(options: Globals, config: Config, file: Path, limit: int
 
 
 def _show_judge(output: JudgeEvaluation, console: Console, verdict: str) -> None:
+    rows = (
+        ("model", clean(output.model)),
+        ("pairs", f"{output.pairs:,}, half of them ask the same"),
+        ("yes was right", _share(output.precision) + _at_least(output.low)),
+        ("yes where it is", _share(output.recall)),
+        ("no answer", percent(output.silent)),
+        ("one judgement takes", f"{milliseconds(output.p50_ms)}, p95 {milliseconds(output.p95_ms)}"),
+    )
+    _show_measured(rows, verdict, console)
+
+
+def _verdict(fault: str | None, *, to: str, switch: str | None, off: str) -> str:
+    """What a measurement means: `fault` is why the model is not good enough, `switch` the key that would
+    switch on what it does, None where it is on, and `off` that it does nothing all the same."""
+    task = f" {to}" if to else ""
+    if fault is None:
+        return f"good enough{task}" + (f": `{switch}` switches it on" if switch else "")
+    return f"not good enough{task}: {fault}" + ("" if switch else f"; {off}")
+
+
+def _show_measured(rows: Sequence[tuple[str, str]], verdict: str, console: Console) -> None:
     from rich.table import Table
 
     grid = Table.grid(padding=(0, 2))
     grid.add_column(style="bold")
     grid.add_column(overflow="fold")
-    low = "" if output.low is None else f", at least {percent(output.low)} with 95 % certainty"
-    grid.add_row("model", clean(output.model))
-    grid.add_row("pairs", f"{output.pairs:,}, half of them ask the same")
-    grid.add_row("yes was right", _share(output.precision) + low)
-    grid.add_row("yes where it is", _share(output.recall))
-    grid.add_row("no answer", percent(output.silent))
-    took = f"{milliseconds(output.p50_ms)}, p95 {milliseconds(output.p95_ms)}"
-    grid.add_row("one judgement takes", took)
+    for row in rows:
+        grid.add_row(*row)
     console.print(grid)
     console.print()
     console.print(clean(verdict))
+
+
+def _at_least(low: float | None) -> str:
+    return "" if low is None else f", at least {percent(low)} with 95 % certainty"
 
 
 def _share(share: float | None) -> str:
@@ -447,11 +468,13 @@ async def measure_condenser(options: Globals, config: Config, file: Path, limit:
         evaluation = await measured(condense, config.engine.model, conversations, wiring.now())
         await model.condenser_evaluations().write(evaluation)
     fault = evaluation.disqualification(config.cache.condense_timeout)
-    on = config.cache.conversations == "condense"
-    if fault is None:
-        verdict = "good enough" + ("" if on else ": `cache.conversations: condense` switches it on")
-    else:
-        verdict = f"not good enough: {fault}" + ("; follow-up questions are not condensed" if on else "")
+    is_on = config.cache.conversations == "condense"
+    verdict = _verdict(
+        fault,
+        to="",
+        switch=None if is_on else "cache.conversations: condense",
+        off="follow-up questions are not condensed",
+    )
     document = {
         "model": evaluation.model,
         "conversations": evaluation.conversations,
@@ -467,19 +490,12 @@ async def measure_condenser(options: Globals, config: Config, file: Path, limit:
 
 
 def _show_condenser(output: CondenserEvaluation, console: Console, verdict: str) -> None:
-    from rich.table import Table
-
-    grid = Table.grid(padding=(0, 2))
-    grid.add_column(style="bold")
-    grid.add_column(overflow="fold")
-    low = "" if output.low is None else f", at least {percent(output.low)} with 95 % certainty"
-    right = "-" if output.precision is None else percent(output.precision) + low
-    took = f"{milliseconds(output.p50_ms)}, p95 {milliseconds(output.p95_ms)}"
-    grid.add_row("model", clean(output.model))
-    grid.add_row("conversations", f"{output.conversations:,}")
-    grid.add_row("condensed", f"{output.condensed:,}: of the others nothing could be shown to stand alone")
-    grid.add_row("of these right", right)
-    grid.add_row("one takes", took)
-    console.print(grid)
-    console.print()
-    console.print(clean(verdict))
+    right = "-" if output.precision is None else percent(output.precision) + _at_least(output.low)
+    rows = (
+        ("model", clean(output.model)),
+        ("conversations", f"{output.conversations:,}"),
+        ("condensed", f"{output.condensed:,}; what it said of the others may not stand alone"),
+        ("of these right", right),
+        ("one takes", f"{milliseconds(output.p50_ms)}, p95 {milliseconds(output.p95_ms)}"),
+    )
+    _show_measured(rows, verdict, console)

@@ -67,7 +67,7 @@ async def down(
     _check_which(workers, everything, orphans)
     options = globals_of(ctx)
     if everything and not options.json:
-        options.output.note("every fleet that this machine knows and, with an API key, those of its account")
+        options.output.note("every fleet that this machine knows or, with an API key, that its account rents")
     async with wired(options, _configured(options, everything)) as wiring:
         own, some = await wiring.fleet(), bool(workers or orphans)
         others = await wiring.others.found(everywhere=True) if everything else []

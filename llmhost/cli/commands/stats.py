@@ -48,7 +48,7 @@ _FORMULA = ("=", "+", "-", "@", "\t")
 #: questions that are shown, and entries that are looked at for them, which takes Redis half a second
 _TOP, _LOOKED_AT = 3, 20_000
 
-#: options of which none is ignored beside the other
+#: pairs of options that go together
 _TOGETHER = (
     {"--all", "--json"},
     {"--all", "--watch"},
