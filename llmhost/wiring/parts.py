@@ -251,8 +251,8 @@ class Wiring(AsyncExitStack):
         """Whether the Redis of a fleet has workers or purchases of it. Nothing of it stays open: there may be
         many."""
         async with self._parts_of(fleet) as parts:
-            records = await parts.fleet_records()
-            return bool(await records.begun() or (await records.known()).ids)
+            known = await (await parts.fleet_records()).known()
+            return bool(known.begun or known.ids)
 
     async def _of(self, fleet: OtherFleet) -> Wiring:
         """As `_parts_of`, closed with these."""

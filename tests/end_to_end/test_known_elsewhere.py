@@ -332,7 +332,7 @@ async def test_hundreds_of_names_in_redis_stop_no_ending(
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (128, hard))
     try:
-        done = await market.run("down", "--all", "--yes")
+        done = await market.run("down", "--all", "--yes", LLMHOST_CONFIG="")
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
     assert (done.code, market.alive()) == (0, []), done.err
