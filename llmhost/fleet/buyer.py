@@ -178,9 +178,13 @@ class Buyer:
             worker = await self.provider.create(self.spec, offer, begin)
         except PurchaseUnclear:
             raise
-        except (ConfigError, FleetBusy, ProviderError, StoreError):  # after others it is not known
+        except (ConfigError, FleetBusy, StoreError):  # after others it is not known
             for intent in begun:
-                await self.records.bought(intent, None)
+                await self.records.not_sent(intent)
+            raise
+        except ProviderError:
+            for intent in begun:
+                await self.records.refused(intent)
             raise
         for intent in begun:
             await self.records.bought(intent, worker)

@@ -44,6 +44,9 @@ def doubt_about(intent: Intent, clock: Clock) -> Failure | None:
     bought = f"whether the purchase {intent.id} bought a worker"
     if intent.hidden:
         return Failure(None, f"{bought} cannot be seen {intent.hidden}", intent.hint)
+    if intent.refused:
+        refused = f"the purchase {intent.id} was refused a moment ago, and may be listed all the same"
+        return Failure(None, refused, "run this again in a minute")
     if waited_since(clock, intent.written, intent.uptime) < ANSWERED_AFTER:
         minutes = math.ceil(ANSWERED_AFTER / 60)
         hint = f"run this again in {minutes} minutes"

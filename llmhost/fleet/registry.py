@@ -383,11 +383,17 @@ class FleetRecords:
         if self._registry is not None:
             await self._registry.begin(intent)
 
-    async def bought(self, intent: Intent, worker: Worker | None) -> None:
-        """What came of a purchase; None: nothing."""
-        if worker is None:
-            await self._try(self._registry, lambda registry: registry.purchases.drop([intent.id]))
-            return
+    async def not_sent(self, intent: Intent) -> None:
+        """It was not asked for after all."""
+        await self.answered([intent.id])
+
+    async def refused(self, intent: Intent) -> None:
+        """The provider says that it does not sell it, and may show it all the same."""
+        refused = replace(intent, refused=True)
+        await self._try(self._registry, lambda registry: registry.purchases.write(refused))
+
+    async def bought(self, intent: Intent, worker: Worker) -> None:
+        """What came of a purchase."""
         named = replace(intent, worker=worker.id, payer=worker.payer)
         await self._try(self._registry, lambda registry: registry.purchases.write(named))
 

@@ -151,11 +151,28 @@ async def test_what_was_sold_and_is_not_shown_yet_is_not_bought_again(
     assert (fleet.server.created_total, {worker.id for worker in again.workers}) == (1, fleet.ids)
 
 
-async def test_a_refused_purchase_leaves_nothing_to_wait_for(fleet: RentedFleet) -> None:
+async def test_what_was_refused_is_in_doubt_for_a_minute_on_every_machine(fleet: RentedFleet) -> None:
     fleet.server.arm(Fault.SPEND_RATE)
     with pytest.raises(ProviderError):
         await fleet.service().up(1)
-    assert await begun(fleet) == []
+    for machine in (fleet, fleet.elsewhere()):
+        (doubt,) = (await machine.service().status()).doubts
+        assert "refused a moment ago" in doubt.message
+    await fleet.clock.sleep(60)
+    assert (await fleet.elsewhere().service().status()).doubts == ()
+    assert (await begun(fleet), (await fleet.service().status()).doubts) == ([], ())
+
+
+@pytest.mark.parametrize("elsewhere", [False, True])
+async def test_a_down_waits_for_what_was_refused_and_may_have_been_bought(
+    fleet: RentedFleet, elsewhere: bool
+) -> None:
+    fleet.server.arm(Fault.CREATE_GONE_BUT_BOUGHT)
+    fleet.server.arm(Fault.SHOWN_LATE, value=25.0)
+    await fleet.service().up(1, wait=False)
+    assert fleet.server.created_total == 2
+    result = await (fleet.elsewhere() if elsewhere else fleet).service().down()
+    assert (len(result.destroyed), result.failed, fleet.ids) == (2, (), set())
 
 
 async def test_a_purchase_that_a_down_stopped_leaves_nothing_to_wait_for(fleet: RentedFleet) -> None:

@@ -69,7 +69,7 @@ class Order:
     where an older llmhost wrote the order; `price` is USD an hour. `instance` is None until it is known,
     `owner` where it is not known whose account bought it. `fingerprint` is of a key of that account, None
     where an older llmhost wrote the order. `listed`: the instance was in vast.ai's list. `damaged`: its file
-    cannot be read in full.
+    cannot be read in full. `refused`: vast.ai said that it does not sell it.
     """
 
     id: str
@@ -87,6 +87,7 @@ class Order:
     fingerprint: str | None = None
     listed: bool = False
     uptime: Annotated[float, Strict(), Field(allow_inf_nan=False)] = 0.0
+    refused: bool = False
     damaged: bool = False
 
     @property
@@ -105,6 +106,7 @@ class Order:
             worker="" if self.instance is None else worker_id(self.instance),
             price_per_hour=self.price or 0.0,
             payer=self.payer,
+            refused=self.refused,
         )
 
 
@@ -131,7 +133,12 @@ class PendingPurchases:
             owner = int(payer.account) if payer.account else order.owner
             order = replace(order, owner=owner, fingerprint=payer.fingerprint, listed=True)
         with suppress(StateError):
-            self.write(replace(order, instance=instance))
+            self.write(replace(order, instance=instance, refused=False))
+
+    def refuse(self, order: Order) -> None:
+        """vast.ai does not sell it, it says. It has sold some all the same, and listed them later."""
+        with suppress(StateError):  # then it is in doubt for longer
+            self.write(replace(order, refused=True))
 
     def all(self) -> Sequence[Order]:
         """Oldest first. A file that is damaged or cannot be read is an order of which little is known."""
@@ -316,8 +323,8 @@ class InstanceCreator:
         }
 
     async def _refused(self, order: Order, offer: Offer, error: Rejected) -> Worker:
-        """Nothing was bought; should the refusal name an instance all the same, it is ended. What is not
-        vast.ai's, but a proxy's, says nothing: then the worker, should it appear."""
+        """Nothing was bought, as far as is known now; should the refusal name an instance all the same, it is
+        ended. What is not vast.ai's, but a proxy's, says nothing: then the worker, should it appear."""
         if not error.is_vasts_own and _contract(error.body) is None:
             return await self._look_for(order, error)
         instance = _contract(error.body)
@@ -325,7 +332,7 @@ class InstanceCreator:
             self._intents.resolve(order, instance)
             await self._undo(order, instance, error)
         else:
-            self._intents.drop(order.id)
+            self._intents.refuse(order)
         if instance is not None or _is_gone(error):
             raise OfferGone(f"offer {offer.id} is gone: {error.message}") from error
         raise error

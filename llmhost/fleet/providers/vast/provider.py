@@ -109,6 +109,8 @@ class VastProvider(Provider):
             number = order.instance or instances.get(order.id) or edited.get(order.id)
             if number in listed and not (order.listed and order.fingerprint == ours.fingerprint):
                 self._intents.resolve(order, number, ours)
+            elif not self._is_awaited(order) and order.refused:
+                self._intents.drop(order.id)
         numbers = {number: order for order, number in edited.items()}
         workers = [*self._read(rows, numbers), *self._sold({row.id for row in rows})]
         dearest = max((worker.price_per_hour for worker in workers), default=0.0)
@@ -367,6 +369,8 @@ class VastProvider(Provider):
 
     def _is_awaited(self, order: Order) -> bool:
         """Whether its instance may still appear. vast.ai may have named one that it does not show yet."""
+        if order.refused:
+            return self._waited(order) < self._settling
         if order.instance is None:
             return True
         shown = order.listed or order.instance in self._listing.seen | self._listing.ended
@@ -397,6 +401,7 @@ def _order_of(intent: Intent) -> Order:
         engine=ENGINE,
         instance=number_in(intent.worker),
         price=intent.price_per_hour,
+        refused=intent.refused,
         owner=int(owner) if owner.isascii() and owner.isdigit() and int(owner) else None,
         fingerprint=intent.payer.fingerprint,
     )

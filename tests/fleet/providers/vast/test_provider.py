@@ -23,6 +23,7 @@ from doubles.waiting import until
 
 from llmhost.config.fleet import VastConfig
 from llmhost.errors import ConfigError, FleetBusy, OfferGone, ProviderError, PurchaseUnclear
+from llmhost.fleet.doubts import doubt_about
 from llmhost.fleet.models import Intent, Offer, Payer, SshTarget, Worker, WorkerState
 from llmhost.fleet.providers.vast.client import VastAccount, in_thread
 from llmhost.fleet.providers.vast.create import PendingPurchases
@@ -271,8 +272,38 @@ async def test_an_offer_that_somebody_else_took_is_gone(
     provider = vast_provider()
     with pytest.raises(OfferGone):
         await provider.create(SPEC)
-    assert list(await provider.intents()) == []
     assert (await provider.create(SPEC)).id in ids(await provider.list())
+
+
+@pytest.mark.parametrize("fault", [Fault.OFFER_GONE, Fault.OFFER_TAKEN, Fault.SPEND_RATE])
+async def test_what_was_refused_is_in_doubt_for_a_minute(
+    vast_server: VastServer, vast_provider: Providers, manual_clock: ManualClock, fault: Fault
+) -> None:
+    vast_server.arm(fault)
+    provider = vast_provider()
+    with pytest.raises(ProviderError):
+        await provider.create(SPEC)
+    (intent,) = await vast_provider().intents()
+    assert "refused a moment ago" in str(doubt_about(intent, manual_clock))
+    await manual_clock.sleep(61)
+    assert list(await provider.intents()) == []
+    await provider.list()
+    assert list(provider._intents.all()) == []
+
+
+async def test_what_was_refused_and_bought_all_the_same_is_waited_for(
+    vast_server: VastServer, vast_provider: Providers
+) -> None:
+    vast_server.arm(Fault.CREATE_GONE_BUT_BOUGHT)
+    vast_server.arm(Fault.SHOWN_LATE, value=25)
+    with pytest.raises(OfferGone):
+        await vast_provider().create(SPEC)
+    provider = vast_provider()
+    assert list(await provider.list()) == []
+    await provider.resolve_pending()
+    (worker,) = await provider.list()
+    assert list(await provider.intents()) == []
+    assert (await tell(provider, worker.id)).token
 
 
 async def test_an_offer_that_never_was_is_gone(vast_server: VastServer, vast_provider: Providers) -> None:
@@ -293,7 +324,7 @@ async def test_a_refusal_is_passed_on_and_leaves_nothing(
     with pytest.raises(ProviderError, match="New accounts") as caught:
         await provider.create(SPEC)
     assert not isinstance(caught.value, OfferGone | PurchaseUnclear)
-    assert list(await provider.intents()) == []
+    assert list(await provider.list()) == []
 
 
 async def test_an_instance_that_a_refusal_names_is_destroyed(
