@@ -185,8 +185,8 @@ class Account:
 class Intent:
     """A purchase that was begun and of which no worker is listed. `written` is Unix seconds, `uptime` what
     the monotonic clock said then, 0 where that is not known. `worker` is what the provider said that it sold,
-    empty where it did not say. `refused`: it said that it does not sell it. `hidden`: why the provider's list never proves that it bought nothing, and
-    `hint` what to do; empty where it does in time."""
+    empty where it did not say; `refused`: it said that it does not sell it. `hidden`: why the provider's list
+    never proves that it bought nothing, and `hint` what to do; empty where it does in time."""
 
     id: str
     offer: str
