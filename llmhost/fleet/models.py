@@ -116,6 +116,7 @@ class Worker:
     a path or a command. `machine` is the provider's name for the computer. `certificate` is the PEM of
     the only certificate that this worker may show. `digest` names the weights that it serves, where its
     provider knows them. `ends` is when its provider stops it for good, Unix seconds; None where unknown.
+    `nameless`: it stands for something that the provider lists without saying which worker it is.
     """
 
     id: str
@@ -137,6 +138,7 @@ class Worker:
     digest: str = ""
     ends: float | None = None
     payer: Payer = Payer()
+    nameless: bool = False
 
     @property
     def burn(self) -> float:

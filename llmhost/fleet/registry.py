@@ -550,7 +550,10 @@ class FleetRecords:
         await self._try(self._registry, lambda registry: registry.drains.revive(ids))
 
     async def opened(self, worker: Worker) -> None:
-        """The provider lists this worker, so it is paid for."""
+        """The provider lists this worker, so it is paid for. Of one without a name that is counted when its
+        name is known, from its start on; it may be one that is counted already."""
+        if worker.nameless:
+            return
         now = self._clock.now()
         await self._try(
             self._rentals, lambda book: book.observed(worker.id, worker.burn, worker.started, now)

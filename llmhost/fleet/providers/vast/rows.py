@@ -457,6 +457,7 @@ def nameless_worker(number: int, price: float, now: float) -> Worker:
         engine=ENGINE,
         detail=f"vast.ai lists an instance without its number; see {CONSOLE}",
         stage=UNREADABLE,
+        nameless=True,
     )
 
 
