@@ -282,17 +282,3 @@ async def test_what_was_made_for_a_fleet_that_is_to_stay_down_is_ended(fleet: Re
     await fleet.registry.forget(f"vast-{fleet.server.alive()[0]}")
     assert len((await fleet.elsewhere().service().stay_down()).destroyed) == 1
     assert fleet.server.alive() == []
-
-
-async def test_a_row_without_its_number_is_not_counted_beside_the_worker_that_it_may_be(
-    fleet: RentedFleet,
-) -> None:
-    await fleet.service().up(1)
-    fleet.server.arm(Fault.LIST_NO_ID, times=None)
-    for _ in range(3):
-        status = await fleet.service().status()
-        assert [worker.nameless for worker in status.workers] == [False, True]
-        await fleet.clock.sleep(600)
-    fleet.server.faults.armed.clear()
-    status = await fleet.service().status()
-    assert set(status.spending.by_worker) == fleet.ids

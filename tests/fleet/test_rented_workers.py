@@ -67,16 +67,18 @@ async def test_a_worker_whose_label_does_not_say_when_it_was_bought_is_counted_o
     assert spending.total == pytest.approx(fleet.server.billed_total(), rel=0.02)
 
 
-async def test_a_worker_that_is_listed_without_its_number_has_one_rental_however_often_it_is_looked_at(
+async def test_a_row_without_its_number_is_not_counted_beside_the_worker_that_it_may_be(
     fleet: RentedFleet,
 ) -> None:
     await fleet.service().up(1)
     fleet.server.arm(Fault.LIST_NO_ID, times=None)
     for _ in range(3):
-        await fleet.service().status()
-        await fleet.clock.sleep(60.0)
-    rentals = await Ledger(fleet.client, fleet.fleet).rentals()
-    assert len([rental for rental in rentals if "unknown" in rental.worker]) == 1
+        status = await fleet.service().status()
+        assert [worker.nameless for worker in status.workers] == [False, True]
+        await fleet.clock.sleep(600)
+    fleet.server.faults.armed.clear()
+    status = await fleet.service().status()
+    assert set(status.spending.by_worker) == fleet.ids
 
 
 # What only this machine says
