@@ -285,6 +285,7 @@ def _decode(worker_id: str, provider: str, record: Mapping[str, str]) -> Worker 
             digest=record.get("digest", ""),
             billing=_amount(record["billing"]) if "billing" in record else None,
             ends=None,  # only the provider's list says
+            nameless=False,  # of one without a name there is no record
             payer=_payer(record),
             **{name: record[name] for name in _TEXTS},
         )
