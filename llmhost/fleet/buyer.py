@@ -179,8 +179,7 @@ class Buyer:
         except PurchaseUnclear:
             raise
         except (ConfigError, FleetBusy, StoreError):  # after others it is not known
-            for intent in begun:
-                await self.records.not_sent(intent)
+            await self.records.answered([intent.id for intent in begun])
             raise
         except ProviderError:
             for intent in begun:

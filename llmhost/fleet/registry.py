@@ -384,10 +384,6 @@ class FleetRecords:
         if self._registry is not None:
             await self._registry.begin(intent)
 
-    async def not_sent(self, intent: Intent) -> None:
-        """It was not asked for after all."""
-        await self.answered([intent.id])
-
     async def refused(self, intent: Intent) -> None:
         """The provider says that it does not sell it, and may show it all the same."""
         refused = replace(intent, refused=True)
@@ -420,7 +416,7 @@ class FleetRecords:
             await self._try(self._registry, write)
 
     async def answered(self, ids: Collection[str]) -> None:
-        """It is known by now what these purchases bought."""
+        """It is known by now what these purchases bought, or they were not asked for after all."""
         await self._try(self._registry, lambda registry: registry.purchases.drop(ids))
 
     async def rentals(self) -> Sequence[Rental]:
