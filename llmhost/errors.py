@@ -141,6 +141,7 @@ class StoreRefused(StoreError):
 
 class ProviderError(UnreachableError):
     code = "provider"
+    in_doubt = False  #: of a purchase that was refused: the provider may list it all the same
 
 
 class OfferGone(ProviderError):

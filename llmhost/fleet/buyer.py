@@ -178,12 +178,12 @@ class Buyer:
             worker = await self.provider.create(self.spec, offer, begin)
         except PurchaseUnclear:
             raise
-        except (ConfigError, FleetBusy, StoreError):  # after others it is not known
-            await self.records.answered([intent.id for intent in begun])
-            raise
-        except ProviderError:
-            for intent in begun:
-                await self.records.refused(intent)
+        except (ConfigError, FleetBusy, ProviderError, StoreError) as error:  # after others it is not known
+            if isinstance(error, ProviderError) and error.in_doubt:
+                for intent in begun:
+                    await self.records.refused(intent)
+            else:
+                await self.records.answered([intent.id for intent in begun])
             raise
         for intent in begun:
             await self.records.bought(intent, worker)

@@ -385,8 +385,8 @@ class FleetRecords:
             await self._registry.begin(intent)
 
     async def refused(self, intent: Intent) -> None:
-        """The provider says that it does not sell it, and may show it all the same."""
-        refused = replace(intent, refused=True)
+        """The provider says now that it does not sell it, and may show it all the same."""
+        refused = replace(intent, refused=True, written=self._clock.now())
         await self._try(self._registry, lambda registry: registry.purchases.write(refused))
 
     async def bought(self, intent: Intent, worker: Worker) -> None:

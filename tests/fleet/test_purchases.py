@@ -13,6 +13,8 @@ from doubles.vast.faults import Fault
 from llmhost.errors import FleetBusy, ProviderError, PurchaseUnclear, StoreRefused, StoreUnavailable
 from llmhost.fleet.models import Intent, Payer, Registered
 from llmhost.fleet.pause import PauseBook
+from llmhost.fleet.providers.vast.client import VastAccount
+from llmhost.fleet.providers.vast.faults import NoResponse
 from llmhost.fleet.purchases import PurchaseBook
 from llmhost.fleet.registry import FleetRecords, FleetRegistry
 from llmhost.store.clock import Ahead
@@ -161,6 +163,43 @@ async def test_what_was_refused_is_in_doubt_for_a_minute_on_every_machine(fleet:
     await fleet.clock.sleep(60)
     assert (await fleet.elsewhere().service().status()).doubts == ()
     assert (await begun(fleet), (await fleet.service().status()).doubts) == ([], ())
+
+
+async def test_the_minute_begins_when_the_purchase_is_refused(fleet: RentedFleet) -> None:
+    async def before(endpoint: str, _: int) -> None:
+        if endpoint == "create":
+            await fleet.clock.sleep(70)  # as after being told to come again later
+
+    fleet.server.before = before
+    fleet.server.arm(Fault.SPEND_RATE)
+    with pytest.raises(ProviderError):
+        await fleet.service().up(1)
+    for machine in (fleet, fleet.elsewhere()):
+        assert len((await machine.service().status()).doubts) == 1
+
+
+async def test_what_was_never_sent_leaves_no_doubt(
+    fleet: RentedFleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def unsent(_: object, __: int, ___: object, before: Callable[[], Any]) -> Any:
+        await before()
+        raise NoResponse("no way to vast.ai", may_have_executed=False)
+
+    monkeypatch.setattr(VastAccount, "create", unsent)
+    with pytest.raises(ProviderError):
+        await fleet.service().up(1)
+    assert (await begun(fleet), (await fleet.service().status()).doubts) == ([], ())
+
+
+async def test_a_worker_that_shows_after_it_was_refused_is_ended_from_elsewhere(fleet: RentedFleet) -> None:
+    fleet.server.arm(Fault.CREATE_GONE_BUT_BOUGHT)
+    fleet.server.arm(Fault.SHOWN_LATE, value=25.0)
+    await fleet.service().up(1, wait=False)
+    await fleet.clock.sleep(30)
+    other = fleet.elsewhere().service()
+    late = min(worker.id for worker in await other.list())
+    result = await other.down([late])
+    assert (result.destroyed, result.failed) == ((late,), ())
 
 
 @pytest.mark.parametrize("elsewhere", [False, True])

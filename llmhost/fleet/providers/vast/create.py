@@ -135,10 +135,10 @@ class PendingPurchases:
         with suppress(StateError):
             self.write(replace(order, instance=instance, refused=False))
 
-    def refuse(self, order: Order) -> None:
-        """vast.ai does not sell it, it says. It has sold some all the same, and listed them later."""
+    def refuse(self, order: Order, clock: Clock) -> None:
+        """vast.ai does not sell it, it says now. It has sold some all the same, and listed them later."""
         with suppress(StateError):  # then it is in doubt for longer
-            self.write(replace(order, refused=True))
+            self.write(replace(order, refused=True, written=clock.now(), uptime=clock.monotonic()))
 
     def all(self) -> Sequence[Order]:
         """Oldest first. A file that is damaged or cannot be read is an order of which little is known."""
@@ -332,9 +332,12 @@ class InstanceCreator:
             self._intents.resolve(order, instance)
             await self._undo(order, instance, error)
         else:
-            self._intents.refuse(order)
+            self._intents.refuse(order, self._clock)
         if instance is not None or _is_gone(error):
-            raise OfferGone(f"offer {offer.id} is gone: {error.message}") from error
+            gone = OfferGone(f"offer {offer.id} is gone: {error.message}")
+            gone.in_doubt = instance is None
+            raise gone from error
+        error.in_doubt = True
         raise error
 
     async def _undo(self, order: Order, instance: int, reason: Rejected) -> None:

@@ -109,7 +109,7 @@ class VastProvider(Provider):
             number = order.instance or instances.get(order.id) or edited.get(order.id)
             if number in listed and not (order.listed and order.fingerprint == ours.fingerprint):
                 self._intents.resolve(order, number, ours)
-            elif not self._is_awaited(order) and order.refused:
+            elif order.refused and not self._is_awaited(order) and await self._is_proven_none(order):
                 self._intents.drop(order.id)
         numbers = {number: order for order, number in edited.items()}
         workers = [*self._read(rows, numbers), *self._sold({row.id for row in rows})]
@@ -181,7 +181,7 @@ class VastProvider(Provider):
             if order.instance != number and order.id != ordered:
                 continue
             await self._check_orders({number: order})
-            if self._is_awaited(replace(order, instance=number)):
+            if self._is_awaited(replace(order, instance=number, refused=False)):
                 raise ProviderError(
                     f"it is not known yet whether {worker_id} exists: vast.ai sold it a moment ago and does"
                     " not show it",
@@ -353,6 +353,10 @@ class VastProvider(Provider):
             for row, order in orders
             if order is not None and now - (ordered_at(order) or 0.0) > self._settling
         ]
+
+    async def _is_proven_none(self, order: Order) -> bool:
+        """Whether the list, which does not show it, would."""
+        return not self._listing.nameless and await self._pays(order.payer)
 
     def _fresh_orders(self) -> Sequence[Order]:
         """Purchases begun a moment ago, of which no instance is known."""
