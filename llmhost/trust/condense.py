@@ -213,15 +213,8 @@ class CondenserEvaluation:
 
     def disqualification(self, timeout: float) -> str | None:
         """Why it should not condense, for people; None where it may. `timeout` in seconds."""
-        return why_unfit(
-            "questions",
-            self.condensed,
-            nothing=f"it said no question that stands alone in {self.conversations} conversations",
-            precision=self.precision,
-            low=self.low,
-            p95_ms=self.p95_ms,
-            timeout=timeout,
-        )
+        nothing = f"it said no question that stands alone in {self.conversations} conversations"
+        return why_unfit(self, "questions", self.condensed, nothing=nothing, timeout=timeout)
 
 
 def condenser_evaluation_of(model: str, trials: Sequence[CondenserTrial], now: float) -> CondenserEvaluation:

@@ -99,10 +99,17 @@ def quoted(text: str) -> str:
 
 
 class _Evaluation(Protocol):
-    """Numbers are 0 or more, and finite."""
+    """Numbers are 0 or more, and finite. `precision` is the share of what a model gave that was right, `low`
+    the lower end of its 95 % interval; None where it gave nothing."""
 
     @property
     def model(self) -> str: ...
+    @property
+    def precision(self) -> float | None: ...
+    @property
+    def low(self) -> float | None: ...
+    @property
+    def p95_ms(self) -> float: ...
 
 
 E = TypeVar("E", bound=_Evaluation)
@@ -158,26 +165,17 @@ def low_end(right: int, of: int) -> float:
     return 0.0 if high is None else 1 - high
 
 
-def why_unfit(
-    given: str,
-    count: int,
-    *,
-    nothing: str,
-    precision: float | None,
-    low: float | None,
-    p95_ms: float,
-    timeout: float,
-) -> str | None:
-    """Why what a model has `given`, "yes verdicts" for example, is not good enough, for people; None where it
-    is. `nothing` says so where it gave none. `precision` is the share of the `count` that was right, `low`
-    the lower end of its 95 % interval; `timeout` in seconds."""
+def why_unfit(evaluation: _Evaluation, given: str, count: int, *, nothing: str, timeout: float) -> str | None:
+    """Why a model is not good enough, for people; None where it is. It has `given`, "yes verdicts" for
+    example, `count` times; `nothing` says so where it gave none. `timeout` in seconds."""
+    low = evaluation.low
     if low is None or not count:
         return nothing
     if low < ENOUGH_PRECISION:
         few = "too few to say: " if low_end(count, count) < ENOUGH_PRECISION else ""
-        found = f"{few}of its {count} {given} {_percent(precision or 0.0)} were right"
+        found = f"{few}of its {count} {given} {_percent(evaluation.precision or 0.0)} were right"
         return f"{found}, at least {_percent(low)} with 95 % certainty; 90 % is wanted"
-    if not p95_ms < timeout * 1000:
+    if not evaluation.p95_ms < timeout * 1000:
         return f"1 of 20 {given.split()[-1]} takes longer than {timeout:g} s, or does not come"
     return None
 

@@ -80,15 +80,8 @@ class JudgeEvaluation:
 
     def disqualification(self, timeout: float) -> str | None:
         """Why it should not judge, for people; None where it may. `timeout` in seconds."""
-        return why_unfit(
-            "yes verdicts",
-            self.yes,
-            nothing=f"it never said yes in {self.pairs} pairs",
-            precision=self.precision,
-            low=self.low,
-            p95_ms=self.p95_ms,
-            timeout=timeout,
-        )
+        nothing = f"it never said yes in {self.pairs} pairs"
+        return why_unfit(self, "yes verdicts", self.yes, nothing=nothing, timeout=timeout)
 
 
 def evaluation_of(model: str, trials: Sequence[Trial], now: float) -> JudgeEvaluation:

@@ -27,8 +27,8 @@ _COMPUTE_IN_INT8 = 4  #: onnxruntime's level of accuracy
 
 def export(model: CrossEncoder, encoder: Encoder, out: Path, *, in_blocks: bool) -> None:
     """Writes the three files; the manifest's calibration is still that of the bare model. `in_blocks`: four
-    bits a weight. Of a large model int8 loses much, blocks little, for what its layers hand on is rounded by
-    blocks too; they take twice the time."""
+    bits a weight, and a scale for each block of weights. A large model loses much in int8, little in blocks,
+    which take twice the time."""
     out.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as folder:
         raw = Path(folder) / "raw.onnx"

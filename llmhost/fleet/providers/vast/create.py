@@ -65,11 +65,12 @@ _FIELD = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """`id` is unique to this purchase. `written` is Unix seconds, `uptime` what the monotonic clock said, 0
-    where an older llmhost wrote the order; `price` is USD an hour. `instance` is None until it is known,
-    `owner` where it is not known whose account bought it. `fingerprint` is of a key of that account, None
-    where an older llmhost wrote the order. `listed`: the instance was in vast.ai's list. `damaged`: its file
-    cannot be read in full. `refused`: vast.ai said that it does not sell it.
+    """`id` is unique to this purchase. `written`, Unix seconds, is when it was begun or refused, and `uptime`
+    what the monotonic clock said then, 0 where an older llmhost wrote the order. `price` is USD an hour.
+    `instance` is None until it is known, `owner` where it is not known whose account bought it. `fingerprint`
+    is of a key of that account, None where an older llmhost wrote the order. `listed`: the instance was in
+    vast.ai's list. `refused`: vast.ai said that it does not sell it. `damaged`: its file cannot be read in
+    full.
     """
 
     id: str

@@ -49,7 +49,8 @@ from llmhost.store.keys import FleetKeys
 __all__ = ["VastProvider"]
 
 _READINGS = 3  #: of a list that lacks what is known to exist
-#: seconds, at vast.ai's own pace; a purchase that it lists later than so long after it was begun was none
+#: seconds, at vast.ai's own pace; what it does not list so long after a purchase was begun, or refused, was
+#: not bought
 _SETTLING = 60.0
 _SETTLING_LOOKS = 12
 _DAY = 86400  #: seconds; vast.ai bills by the day (UTC)
