@@ -138,8 +138,8 @@ class Provider(ABC):
         """Purchases that were begun on any machine: from now on they count as those of this one do."""
 
     async def intents(self) -> Sequence[Intent]:
-        """Purchases that were begun, as far as is known here, and of which the provider lists no worker.
-        Where it has said which worker it sold, `list` has that one, too."""
+        """Purchases that were begun, as far as is known here, and of which the last `list` had no worker,
+        even if the next one would. Where it has said which worker it sold, `list` has that one, too."""
         return ()
 
     async def forget_intent(self, intent_id: str) -> None:  # noqa: B027

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
@@ -212,6 +213,39 @@ async def test_a_down_waits_for_what_was_refused_and_may_have_been_bought(
     assert fleet.server.created_total == 2
     result = await (fleet.elsewhere() if elsewhere else fleet).service().down()
     assert (len(result.destroyed), result.failed, fleet.ids) == (2, (), set())
+
+
+@pytest.mark.parametrize("fault", [Fault.CREATE_GONE_BUT_BOUGHT, Fault.CREATE_CUT])
+async def test_what_shows_after_the_list_was_read_is_in_doubt(fleet: RentedFleet, fault: Fault) -> None:
+    fleet.server.arm(fault)
+    fleet.server.arm(Fault.SHOWN_LATE, value=1e9)
+    with suppress(PurchaseUnclear):
+        await fleet.service().up(1, wait=False)
+    late = fleet.server.instances[min(fleet.server.instances)]
+    lists = 0
+
+    async def before(endpoint: str, _: int) -> None:
+        nonlocal lists
+        lists += endpoint == "list"
+        if endpoint == "list" and lists == 2:
+            late.quirks[Fault.SHOWN_LATE] = 0.0
+
+    fleet.server.before = before
+    status = await fleet.service().status()
+    assert len(status.doubts) == 1
+    assert f"vast-{late.id}" not in {worker.id for worker in status.workers}
+
+
+async def test_what_was_refused_to_another_account_stays_in_doubt(fleet: RentedFleet) -> None:
+    fleet.server.arm(Fault.CREATE_GONE_BUT_BOUGHT)
+    fleet.server.arm(Fault.SHOWN_LATE, value=1e9)
+    (worker,) = (await fleet.service().up(1, wait=False)).workers
+    await fleet.service().down([worker.id])
+    fleet.server.change_account()
+    for _ in range(2):
+        (failure,) = (await fleet.service().down()).failed
+        assert "cannot be seen with this API key" in failure.message
+        await fleet.clock.sleep(600)
 
 
 async def test_a_purchase_that_a_down_stopped_leaves_nothing_to_wait_for(fleet: RentedFleet) -> None:

@@ -81,6 +81,14 @@ async def test_a_row_without_its_number_is_not_counted_beside_the_worker_that_it
     assert set(status.spending.by_worker) == fleet.ids
 
 
+async def test_a_worker_bought_elsewhere_is_shown_beside_a_row_without_its_number(fleet: RentedFleet) -> None:
+    (worker,) = (await fleet.elsewhere().service().up(1)).workers
+    await fleet.clock.sleep(3600)
+    fleet.server.arm(Fault.LIST_NO_ID, times=None)
+    status = await fleet.service().status()
+    assert {worker.id, "vast-unknown-1"} <= {one.id for one in status.workers}
+
+
 # What only this machine says
 
 

@@ -86,6 +86,7 @@ class VastProvider(Provider):
         self._buyer = InstanceCreator(account, self._listing, self._intents, settings, boot, fleet, clock)
         self._buying = asyncio.Lock()
         self._asked_owner = False
+        self._told: frozenset[str] | None = None  #: orders of which `list` has told; None before it was read
         self._ended: set[str] = set()  #: orders whose instance is gone; the file of one may not be removable
         self._elsewhere: dict[str, Order] = {}  #: orders of other machines, by their names
 
@@ -120,7 +121,8 @@ class VastProvider(Provider):
     async def unlisted(self, payers: Mapping[str, Payer]) -> Sequence[Worker]:
         known = {number: payer for name, payer in payers.items() if (number := number_in(name)) is not None}
         rows = await self._listing.lacks(known)
-        if lost := self._inexcusable(rows):
+        # A row without its number may be what is lacking.
+        if not self._listing.nameless and (lost := self._inexcusable(rows)):
             raise _incomplete(lost)
         await self._check_records(known)
         return self._read(rows, dict.fromkeys(known, ""))
@@ -218,11 +220,21 @@ class VastProvider(Provider):
         self._elsewhere |= {intent.id: _order_of(intent) for intent in begun}
 
     async def intents(self) -> Sequence[Intent]:
-        if not self._awaited():
+        orders = await self._in_doubt()
+        if not orders:
             return ()
-        await self._rows()
-        known = self._listing.orders(self._fleet) | self._ended
-        return [await self._intent(order) for order in self._awaited() if order.id not in known]
+        if self._told is None:
+            await self._rows()
+            orders = await self._in_doubt()
+        # What a later reading shows, `list` has not told of.
+        known = (self._told or frozenset()) | self._ended
+        return [await self._intent(order) for order in orders if order.id not in known]
+
+    async def _in_doubt(self) -> Sequence[Order]:
+        """Those that may still show, and those that were refused to an account whose list is not this one."""
+        orders = self._orders()
+        foreign = [order for order in orders if order.refused and not await self._pays(order.payer)]
+        return [order for order in orders if order in foreign or self._is_awaited(order)]
 
     async def _intent(self, order: Order) -> Intent:
         forget = self._forgetting(order)
@@ -284,6 +296,7 @@ class VastProvider(Provider):
             lacking = await self._lacking({row.id for row in rows})
             # A row without its number may be what is lacking.
             if self._listing.nameless or not (lost := self._inexcusable(lacking)):
+                self._told = frozenset(self._listing.orders(self._fleet))
                 return [*rows, *lacking]
         raise _incomplete(lost)
 
