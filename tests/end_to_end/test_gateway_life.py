@@ -55,7 +55,7 @@ def gateway_pids() -> set[int]:
 async def test_up_ends_with_the_url_of_a_gateway_that_answers(house: House, port: int) -> None:
     done = await house.ok("up")
     assert done["endpoint"] == f"http://127.0.0.1:{port}"
-    async with httpx.AsyncClient(base_url=done["endpoint"]) as http:
+    async with httpx.AsyncClient(base_url=done["endpoint"], timeout=60) as http:
         answer = await http.post("/v1/chat/completions", json=ASKED)
     assert answer.headers["x-llmhost-cache"] == "miss"
 
@@ -92,7 +92,7 @@ async def test_a_port_that_is_taken_is_replaced_by_another_and_said(house: House
         endpoint = done.json["endpoint"]
         assert endpoint != f"http://127.0.0.1:{port}"
         assert f"port {port} is in use" in done.err
-        async with httpx.AsyncClient() as http:
+        async with httpx.AsyncClient(timeout=60) as http:
             assert (await http.get(f"{endpoint}/healthz")).status_code == 200
 
 
@@ -197,7 +197,7 @@ async def test_sighup_reads_the_configuration_again_and_a_wrong_one_changes_noth
 ) -> None:
     await house.ok("up")
     (pid,) = gateway_pids()
-    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}") as http:
+    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=60) as http:
 
         async def models() -> list[str]:
             return [model["id"] for model in (await http.get("/v1/models")).json()["data"]]
@@ -228,7 +228,7 @@ async def test_sighup_opens_the_request_log_again_whatever_the_configuration_say
     monkeypatch.setenv("LLMHOST_GATEWAY__LOG", str(log))
     await house.ok("up")
     (pid,) = gateway_pids()
-    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}") as http:
+    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=60) as http:
         await http.post("/v1/chat/completions", json=ASKED)
         await until(lambda: '"outcome":"miss"' in log.read_text())
         log.rename(tmp_path / "old.jsonl")

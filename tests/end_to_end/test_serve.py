@@ -38,7 +38,7 @@ def port() -> int:
 async def test_it_answers_until_it_is_told_to_stop(up: House, port: int) -> None:
     serving = await up.start("serve", "--port", str(port))
     await serving.until("err", f"http://127.0.0.1:{port}/v1")
-    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}") as http:
+    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=60) as http:
         seen = [await http.post("/v1/chat/completions", json=ASKED) for _ in range(2)]
     assert [answer.headers["x-llmhost-cache"] for answer in seen] == ["miss", "exact"]
     serving.process.send_signal(signal.SIGTERM)
@@ -49,7 +49,7 @@ async def test_it_answers_until_it_is_told_to_stop(up: House, port: int) -> None
 async def test_what_it_answered_is_a_hit_for_ask_and_counted_by_stats(up: House, port: int) -> None:
     serving = await up.start("serve", "--port", str(port))
     await serving.until("err", "/v1")
-    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}") as http:
+    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=60) as http:
         await http.post("/v1/chat/completions", json=ASKED)
     assert (await up.ok("ask", "Say hello."))["source"] == "exact"
     serving.interrupt()
@@ -197,7 +197,7 @@ async def test_several_fleets_are_served_by_their_models(up: House, port: int, t
         path.write_text(yaml.safe_dump(document))
     serving = await up.start("serve", "--port", str(port), "-c", str(paths[0]), "-c", str(paths[1]))
     await serving.until("err", "large of fleet second")
-    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}") as http:
+    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=60) as http:
         listed = (await http.get("/v1/models")).json()["data"]
     assert {"tiny", "large"} <= {model["id"] for model in listed}
     serving.interrupt()
