@@ -18,12 +18,6 @@ LeftRunning = Callable[[], list[psutil.Process]]
 
 
 @pytest.fixture
-def workers(left_running: LeftRunning) -> LeftRunning:
-    """The worker processes that run now."""
-    return lambda: [process for process in left_running() if "llmhost.engines.llama_cpp" in process.cmdline()]
-
-
-@pytest.fixture
 def local(house: House) -> House:
     """Small answers: a test needs a whole one, not a good one."""
     house.configure(
@@ -44,60 +38,62 @@ async def test_a_fleet_comes_up_answers_and_goes_down(local: House, left_running
     assert left_running() == []
 
 
-async def test_up_twice_at_the_same_moment_makes_one_fleet(local: House, workers: LeftRunning) -> None:
+async def test_up_twice_at_the_same_moment_makes_one_fleet(
+    local: House, worker_processes: LeftRunning
+) -> None:
     one, other = await asyncio.gather(local.run("up", "--gpus", "2"), local.run("up", "--gpus", "2"))
     assert (one.code, other.code) == (0, 0)
-    assert len(workers()) == 2
+    assert len(worker_processes()) == 2
 
 
-async def test_up_beside_scale_makes_no_worker_too_many(local: House, workers: LeftRunning) -> None:
+async def test_up_beside_scale_makes_no_worker_too_many(local: House, worker_processes: LeftRunning) -> None:
     local.configure(fleet={"name": "test", "gpus": 2}, scale={"min_gpus": 2}, engine={"context": 512})
     up, scale = await asyncio.gather(local.run("up", "--gpus", "2"), local.run("scale"))
     assert up.code == 0, up.err
     assert scale.code == 0, scale.err
-    assert len(workers()) == len((await local.ok("status"))["workers"]) == 2
+    assert len(worker_processes()) == len((await local.ok("status"))["workers"]) == 2
 
 
 async def test_ctrl_c_while_up_waits_leaves_no_worker_that_is_not_listed(
-    local: House, workers: LeftRunning, left_running: LeftRunning
+    local: House, worker_processes: LeftRunning, left_running: LeftRunning
 ) -> None:
     starting = await local.start("up", "--gpus", "2")
-    await until(workers)
+    await until(worker_processes)
     starting.interrupt()
     done = await starting.end()
     listed = {worker["id"] for worker in (await local.ok("status"))["workers"]}
     assert done.code == 130
-    assert len(workers()) == len(listed)
+    assert len(worker_processes()) == len(listed)
     assert all(worker in done.err for worker in listed)
     await local.ok("down", "--all")
     assert left_running() == []
 
 
 async def test_scale_killed_while_it_starts_a_worker_forgets_none_and_blocks_nothing(
-    local: House, workers: LeftRunning, left_running: LeftRunning
+    local: House, worker_processes: LeftRunning, left_running: LeftRunning
 ) -> None:
     local.configure(fleet={"name": "test", "gpus": 2}, scale={"min_gpus": 2}, engine={"context": 512})
     await local.ok("up", "--gpus", "2")
-    victim = workers()[0]
+    victim = worker_processes()[0]
     victim.kill()
     victim.wait()
     scaling = await local.start("scale")
-    await until(lambda: len(workers()) == 2 or scaling.process.returncode is not None)
+    await until(lambda: len(worker_processes()) == 2 or scaling.process.returncode is not None)
     scaling.process.kill()
     await scaling.end()
     for _ in range(3):
         done = await local.run("scale", "--json")
         assert done.code == 0, done.err
-    assert len(workers()) == len((await local.ok("status"))["workers"]) == 2
+    assert len(worker_processes()) == len((await local.ok("status"))["workers"]) == 2
     await local.ok("down", "--all")
     assert left_running() == []
 
 
 async def test_a_worker_that_died_is_seen_and_the_next_up_replaces_it(
-    local: House, workers: LeftRunning
+    local: House, worker_processes: LeftRunning
 ) -> None:
     before = await local.ok("up", "--gpus", "2")
-    victim = workers()[0]
+    victim = worker_processes()[0]
     victim.kill()
     victim.wait()
     assert sorted(worker["ready"] for worker in (await local.ok("status"))["workers"]) == [False, True]
@@ -108,11 +104,11 @@ async def test_a_worker_that_died_is_seen_and_the_next_up_replaces_it(
 
 
 async def test_a_worker_listens_on_loopback_only_and_shows_its_token_and_questions_nowhere(
-    local: House, workers: LeftRunning, state_folder: Path
+    local: House, worker_processes: LeftRunning, state_folder: Path
 ) -> None:
     await local.ok("up")
     await local.ok("ask", "What is the capital of France?")
-    (worker,) = workers()
+    (worker,) = worker_processes()
     addresses = {c.laddr.ip for c in worker.net_connections() if c.status == psutil.CONN_LISTEN}
     assert addresses == {"127.0.0.1"}
     token, logs = token_and_logs(state_folder)
@@ -129,7 +125,7 @@ def token_and_logs(state_folder: Path) -> tuple[str, str]:
 
 
 async def test_a_model_file_that_cannot_serve_is_named_and_nothing_is_started(
-    local: House, workers: LeftRunning, tmp_path: Path, real_model: Path
+    local: House, worker_processes: LeftRunning, tmp_path: Path, real_model: Path
 ) -> None:
     cut = tmp_path / "cut.gguf"
     with real_model.open("rb") as source:
@@ -137,11 +133,11 @@ async def test_a_model_file_that_cannot_serve_is_named_and_nothing_is_started(
     done = await local.run("up", LLMHOST_ENGINE__MODEL_PATH=str(cut))
     assert done.code == 1
     assert "cut.gguf" in done.error
-    assert workers() == []
+    assert worker_processes() == []
 
 
 async def test_workers_of_an_earlier_configuration_are_neither_forgotten_nor_asked(
-    local: House, workers: LeftRunning, refusing_port: int
+    local: House, worker_processes: LeftRunning, refusing_port: int
 ) -> None:
     await local.ok("up")
     static = {"provider": "static", "workers": [{"url": f"http://127.0.0.1:{refusing_port}"}]}
@@ -151,7 +147,7 @@ async def test_workers_of_an_earlier_configuration_are_neither_forgotten_nor_ask
     assert "gone" not in done.err
     assert (await local.run("ask", "What is Redis?")).code == 5
     assert len((await local.ok("down", "--all", "--yes"))["destroyed"]) == 1
-    assert workers() == []
+    assert worker_processes() == []
 
 
 async def test_a_model_that_no_worker_serves_is_not_answered_by_another(local: House) -> None:

@@ -28,10 +28,11 @@ class Fleet(ScaledFleet):
     """A local fleet."""
 
     processes: LeftRunning
+    worker_processes: LeftRunning
 
     @property
     def workers(self) -> list[psutil.Process]:
-        return [one for one in self.processes() if "llmhost.engines.llama_cpp" in one.cmdline()]
+        return self.worker_processes()
 
     async def ask(self, count: int, workers: Sequence[str]) -> list[Running]:
         """So many `llmhost ask` at once; returns when all of them have been given one of these `workers`."""
@@ -41,11 +42,13 @@ class Fleet(ScaledFleet):
 
 
 @pytest.fixture
-async def fleet(house: House, left_running: LeftRunning, state_folder: Path) -> AsyncIterator[Fleet]:
+async def fleet(
+    house: House, left_running: LeftRunning, worker_processes: LeftRunning, state_folder: Path
+) -> AsyncIterator[Fleet]:
     """Nothing of it runs yet."""
     configure(house)
     async with fleet_time(state_folder, "test") as time:
-        yield Fleet(house, time, left_running)
+        yield Fleet(house, time, left_running, worker_processes)
 
 
 @pytest.fixture
