@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from doubles.answering_house import ASKED, DONE, House
 from doubles.scripted_pool import ScriptedEngine
-from doubles.waiting import until
+from doubles.waiting import LONGEST, until
 from plugins.cache import MakeCache
 from redis.asyncio import Redis
 
@@ -82,7 +82,7 @@ class Asker:
         await until(has_it)
 
     async def reply(self) -> Reply:
-        await asyncio.wait_for(self.task, 10)
+        await asyncio.wait_for(self.task, LONGEST)
         last = self.events[-1]
         assert isinstance(last, Reply)
         return last

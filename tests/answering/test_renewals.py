@@ -11,6 +11,7 @@ import pytest
 from doubles.answering_house import ASKED, DONE, NOW, House
 from doubles.clock import ManualClock
 from doubles.scripted_pool import ScriptedEngine
+from doubles.waiting import LONGEST
 
 from llmhost.answering.answerer import Answerer
 from llmhost.answering.document import reply_document
@@ -236,7 +237,7 @@ async def test_a_process_that_ends_gives_up_what_it_renews(house: House) -> None
     answerer = house.answerer(ScriptedEngine(asyncio.Event(), "new", DONE))
     answerer.counts_later = True
     assert (await reply_of(answerer, ASKED)).stale
-    await asyncio.wait_for(answerer.aclose(), 5)
+    await asyncio.wait_for(answerer.aclose(), LONGEST)
     assert house.told == []
     with pytest.raises(NotCachedError):
         await ask(house, replace(ASKED, only_cached=True, max_age=1))

@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 
 Process = Callable[[], SingleFlight]
 
+#: seconds; less than the life of a lease, whose end would let anybody go on
+SOON = 0.8 * single_flight._LIFETIME
+
 
 @pytest.fixture
 async def process(redis_server: RedisServer, keys: NamespaceKeys) -> AsyncIterator[Process]:
@@ -69,7 +72,7 @@ async def test_of_two_processes_one_leads_and_the_other_waits_for_its_end(
         waiting = asyncio.create_task(joined(process()))
         await until_waiting(redis_client)
         assert (type(place), waiting.done()) == (Lead, False)
-    assert await asyncio.wait_for(waiting, 5) is False
+    assert await asyncio.wait_for(waiting, SOON) is False
 
 
 async def test_a_flight_that_ends_while_another_process_starts_to_wait_does_not_hold_it_up(
@@ -80,7 +83,7 @@ async def test_a_flight_that_ends_while_another_process_starts_to_wait_does_not_
             waiting = asyncio.create_task(joined(process()))
             for _ in range(5):
                 await asyncio.sleep(0)
-        await asyncio.wait_for(waiting, 5)
+        await asyncio.wait_for(waiting, SOON)
 
 
 async def test_other_entries_have_flights_of_their_own(flights: SingleFlight) -> None:
@@ -103,7 +106,7 @@ async def test_a_leader_that_died_holds_the_others_up_until_its_lease_ends(
     flights: SingleFlight, redis_client: Redis
 ) -> None:
     await redis_client.set("test:flight:e", "dead", px=50)
-    assert await asyncio.wait_for(joined(flights), 5) is False
+    assert await asyncio.wait_for(joined(flights), SOON) is False
 
 
 async def test_a_lease_lasts_for_seconds_only(flights: SingleFlight, redis_client: Redis) -> None:
@@ -157,7 +160,7 @@ async def test_redis_dying_ends_the_wait_at_once(redis_port_server: PortServer, 
         await until_waiting(clients[0])
         server.kill()
         with pytest.raises(StoreUnavailable):
-            await asyncio.wait_for(waiting, 5)
+            await asyncio.wait_for(waiting, SOON)
     for client in clients:
         await client.aclose()
 
@@ -205,7 +208,7 @@ async def test_a_follower_gets_each_piece_as_it_comes_and_last_the_answer(
         await follower.until_heard(lead, "one")
         await follower.until_heard(lead, "one", " two")
         lead.answer = ANSWER
-    await asyncio.wait_for(follower.task, 5)
+    await asyncio.wait_for(follower.task, SOON)
     assert (follower.heard, follower.answer) == (["one", " two"], ANSWER)
 
 
@@ -218,7 +221,7 @@ async def test_a_late_follower_gets_everything_and_none_gets_anything_twice(
         second = Following(process())
         await second.until_heard(lead, "one", " two", " three")
         await first.until_heard(lead, "one", " two", " three")
-    await asyncio.wait_for(asyncio.gather(first.task, second.task), 5)
+    await asyncio.wait_for(asyncio.gather(first.task, second.task), SOON)
     assert first.heard == second.heard == ["one", " two", " three"]
 
 
@@ -259,7 +262,7 @@ async def test_a_leader_that_fails_tells_its_followers_that_there_is_no_answer(
     async with leading(flights) as lead:
         follower = Following(process())
         await follower.until_heard(lead, "one")
-    await asyncio.wait_for(follower.task, 5)
+    await asyncio.wait_for(follower.task, SOON)
     assert follower.answer is None
 
 
@@ -279,4 +282,4 @@ async def test_what_is_no_message_of_a_leader_is_not_heard(
         await until_waiting(redis_client)
         await redis_client.publish("test:flight:e", message)
         await follower.until_heard(lead, "one")
-    await asyncio.wait_for(follower.task, 5)
+    await asyncio.wait_for(follower.task, SOON)

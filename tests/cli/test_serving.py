@@ -8,7 +8,7 @@ import signal
 from collections.abc import Callable
 
 import pytest
-from doubles.waiting import until
+from doubles.waiting import LONGEST, until
 from plugins.cli import Ran
 
 from llmhost.cli.output import Output
@@ -79,5 +79,5 @@ async def test_a_reading_that_is_under_way_ends_with_the_gateway() -> None:
 
     async with reloading(Output(quiet=True), reload):
         os.kill(os.getpid(), signal.SIGHUP)
-        await asyncio.wait_for(begun.wait(), 5)
+        await asyncio.wait_for(begun.wait(), LONGEST)
     assert ended.is_set()

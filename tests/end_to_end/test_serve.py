@@ -14,7 +14,7 @@ import pytest
 import yaml
 from doubles.certificates import Certified, certify
 from doubles.free_port import free_port
-from doubles.waiting import until
+from doubles.waiting import LONGEST, until
 from plugins.commands import House
 
 from llmhost.gateway.server import listen_on_path
@@ -63,7 +63,7 @@ async def test_a_unix_socket_is_gone_when_it_has_stopped(up: House, tmp_path: Pa
     serving = await up.start("serve", "--socket", str(path))
     await serving.until("err", "/v1")
     transport = httpx.AsyncHTTPTransport(uds=str(path))
-    async with httpx.AsyncClient(transport=transport, base_url="http://llmhost") as http:
+    async with httpx.AsyncClient(transport=transport, base_url="http://llmhost", timeout=LONGEST) as http:
         assert (await http.get("/v1/models")).json()["data"][0]["id"] == "tiny"
     serving.interrupt()
     assert ((await serving.end()).code, path.exists()) == (0, False)

@@ -20,7 +20,7 @@ from doubles.chat_server import Fault
 from doubles.engine_limits import LIMITS
 from doubles.fleet_values import make_worker
 from doubles.openai_server import OpenAIServer
-from doubles.waiting import until
+from doubles.waiting import LONGEST, until
 
 from llmhost.config.models import Config
 from llmhost.engines.engine import ChatRequest, Delta, Endpoint, Message, Sampling
@@ -79,7 +79,7 @@ async def test_leaving_a_stream_closes_its_connection(side, question):
     stream = side.engine().chat(question())
     await anext(stream)
     await stream.aclose()
-    await asyncio.wait_for(side.server.left.wait(), timeout=5)
+    await asyncio.wait_for(side.server.left.wait(), LONGEST)
 
 
 async def test_cancelling_a_wait_for_the_next_token_closes_the_connection(side, question):
@@ -91,17 +91,17 @@ async def test_cancelling_a_wait_for_the_next_token_closes_the_connection(side, 
     waiting.cancel()
     with pytest.raises(asyncio.CancelledError):
         await waiting
-    await asyncio.wait_for(side.server.left.wait(), timeout=5)
+    await asyncio.wait_for(side.server.left.wait(), LONGEST)
 
 
 async def test_cancelling_a_wait_for_the_headers_closes_the_connection(side, question):
     side.server.fail(Fault.HANGS)
     waiting = asyncio.create_task(anext(side.engine().chat(question())))
-    await asyncio.wait_for(side.server.asked.wait(), timeout=5)
+    await asyncio.wait_for(side.server.asked.wait(), LONGEST)
     waiting.cancel()
     with pytest.raises(asyncio.CancelledError):
         await waiting
-    await asyncio.wait_for(side.server.left.wait(), timeout=5)
+    await asyncio.wait_for(side.server.left.wait(), LONGEST)
 
 
 async def test_each_question_has_a_connection_of_its_own(side, question, ask):

@@ -13,6 +13,7 @@ import psutil
 import pytest
 from doubles.engine_limits import LIMITS
 from doubles.free_port import free_port
+from doubles.waiting import LONGEST
 
 from llmhost.engines.engine import Endpoint
 from llmhost.engines.llama_cpp import ADDRESS_FILE, SPEC_FILE, WorkerSpec, read_spec, write_spec
@@ -63,7 +64,7 @@ def test_a_spec_without_a_token_is_not_served(tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize("path", ["/v1/models", "/v1/chat/completions", "/props", "/slots", "/metrics"])
 def test_nothing_is_told_without_the_token(llama_worker, path):
-    with httpx.Client(base_url=llama_worker.url) as client:
+    with httpx.Client(base_url=llama_worker.url, timeout=LONGEST) as client:
         assert client.get(path).status_code == 401
 
 
@@ -71,14 +72,14 @@ def test_nothing_is_told_without_the_token(llama_worker, path):
 @pytest.mark.parametrize("path", ["/slots", "/metrics", "/"])
 def test_what_llmhost_does_not_use_is_turned_off(llama_worker, path):
     headers = {"Authorization": f"Bearer {llama_worker.spec.token}"}
-    with httpx.Client(base_url=llama_worker.url, headers=headers) as client:
+    with httpx.Client(base_url=llama_worker.url, headers=headers, timeout=LONGEST) as client:
         assert client.get(path).status_code in {404, 501}
 
 
 @pytest.mark.slow
 def test_each_request_has_the_whole_context(llama_worker):
     headers = {"Authorization": f"Bearer {llama_worker.spec.token}"}
-    with httpx.Client(base_url=llama_worker.url, headers=headers) as client:
+    with httpx.Client(base_url=llama_worker.url, headers=headers, timeout=LONGEST) as client:
         (model,) = client.get("/v1/models").json()["data"]
     assert (model["id"], model["meta"]["n_ctx"]) == (llama_worker.spec.alias, 2048)
 
@@ -90,7 +91,7 @@ async def test_neither_prompts_nor_answers_are_in_the_log(start_llama_worker, qu
     engine = OpenAIEngine(Endpoint(worker.url, worker.spec.token), LIMITS)
     text, _ = await ask(engine, question("Repeat: xylophone", model=worker.spec.alias, max_tokens=20))
     headers = {"Authorization": f"Bearer {worker.spec.token}"}
-    async with httpx.AsyncClient(base_url=worker.url, headers=headers) as raw:
+    async with httpx.AsyncClient(base_url=worker.url, headers=headers, timeout=LONGEST) as raw:
         await raw.post("/v1/chat/completions", content='{"messages": xylophone')
         too_long = [{"role": "user", "content": "xylophone " * 999}]
         await raw.post("/v1/chat/completions", json={"messages": too_long})
@@ -117,7 +118,9 @@ def test_the_log_says_what_a_worker_loads_serves_and_that_it_was_ended(start_lla
 async def test_a_worker_stops_at_once_in_the_middle_of_a_prompt(start_llama_worker, question, number):
     worker = start_llama_worker(context=4096)
     worker.wait_until_it_listens()
-    async with httpx.AsyncClient(headers={"Authorization": f"Bearer {worker.spec.token}"}) as client:
+    async with httpx.AsyncClient(
+        headers={"Authorization": f"Bearer {worker.spec.token}"}, timeout=LONGEST
+    ) as client:
         messages = [{"role": "user", "content": "word " * 3500}]
         body = {"messages": messages, "stream": True, "max_tokens": 1}
         request = client.build_request("POST", f"{worker.url}/v1/chat/completions", json=body)

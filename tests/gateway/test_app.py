@@ -12,7 +12,7 @@ import openai
 import pytest
 from doubles.chat_server import Fault
 from doubles.gateway_house import House, Serve
-from doubles.waiting import until
+from doubles.waiting import LONGEST, until
 from redis.asyncio.connection import AbstractConnection
 
 from llmhost.gateway.app import path_of_route
@@ -228,4 +228,4 @@ async def test_where_the_client_is_gone_the_engine_stops(house: House) -> None:
     async with house.http.stream("POST", "/v1/chat/completions", json=body) as answer:
         async for _ in answer.aiter_lines():
             break
-    await asyncio.wait_for(house.engine.left.wait(), timeout=5)
+    await asyncio.wait_for(house.engine.left.wait(), LONGEST)

@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 from doubles.chat_server import Fault
 from doubles.gateway_house import AddKey, House, Serve
+from doubles.waiting import LONGEST
 
 FOLDER = Path(__file__).with_name("javascript")
 SDKS = ("openai", "ollama", "anthropic")
@@ -115,7 +116,7 @@ async def test_the_engine_stops_where_a_stream_is_left_in_the_middle(do: Do, hou
     house.engine.fail(Fault.HANGS, after=2)
     (left,) = await do("leave")
     assert left["text"] == "Hello"
-    await asyncio.wait_for(house.engine.left.wait(), 10)
+    await asyncio.wait_for(house.engine.left.wait(), LONGEST)
 
 
 @pytest.mark.parametrize("sdk", ["openai", "ollama"], indirect=True)

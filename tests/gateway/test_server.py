@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from doubles.chat_server import Fault
 from doubles.gateway_house import House, Serve
-from doubles.waiting import until
+from doubles.waiting import LONGEST, until
 
 from llmhost.gateway import exchange, server
 from llmhost.gateway.server import listen, listen_on_path
@@ -29,7 +29,7 @@ async def test_a_client_whose_headers_do_not_arrive_is_disconnected(
     monkeypatch.setattr(server, "_HEADER_TIMEOUT", 0.05)
     reader, writer = await connect(house)
     writer.write(b"GET /healthz HTTP/1.1\r\nhost: loc")
-    assert await asyncio.wait_for(reader.read(), 5) == b""
+    assert await asyncio.wait_for(reader.read(), LONGEST) == b""
     writer.close()
 
 
@@ -37,7 +37,7 @@ async def test_a_client_whose_headers_do_not_arrive_is_disconnected(
 async def test_headers_that_are_too_long_are_refused(house: House, head: bytes) -> None:
     reader, writer = await connect(house)
     writer.write(head + b" HTTP/1.1\r\nhost: localhost\r\n\r\n")
-    assert (await asyncio.wait_for(reader.readline(), 5)).startswith(b"HTTP/1.1 400")
+    assert (await asyncio.wait_for(reader.readline(), LONGEST)).startswith(b"HTTP/1.1 400")
     writer.close()
 
 
@@ -59,7 +59,7 @@ async def test_a_client_that_never_reads_does_not_keep_others_waiting(house: Hou
     body = b'{"model": "tiny", "stream": true, "messages": [{"role": "user", "content": "Hi"}]}'
     head = f"POST /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\ncontent-length: {len(body)}\r\n\r\n"
     writer.write(head.encode() + body)
-    await asyncio.wait_for(house.engine.asked.wait(), 5)
+    await asyncio.wait_for(house.engine.asked.wait(), LONGEST)
     assert (await house.http.get("/healthz")).status_code == 200
     writer.transport.abort()
 
@@ -162,7 +162,7 @@ async def test_a_client_that_stops_reading_is_disconnected(
     body = b'{"model": "tiny", "stream": true, "messages": [{"role": "user", "content": "Hi"}]}'
     head = f"POST /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\ncontent-length: {len(body)}\r\n\r\n"
     writer.write(head.encode() + body)
-    await asyncio.wait_for(house.engine.asked.wait(), 5)
+    await asyncio.wait_for(house.engine.asked.wait(), LONGEST)
 
     async def is_gone() -> bool:
         count = await backlog(house)
@@ -184,8 +184,8 @@ async def test_of_a_body_of_100_mb_no_more_than_the_limit_is_kept(serve: Serve) 
         status = asyncio.create_task(reader.readline())
         for _ in range(100):
             writer.write(piece)
-            await asyncio.wait_for(writer.drain(), 5)
-        assert (await asyncio.wait_for(status, 5)).startswith(b"HTTP/1.1 413")
+            await asyncio.wait_for(writer.drain(), LONGEST)
+        assert (await asyncio.wait_for(status, LONGEST)).startswith(b"HTTP/1.1 413")
         grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024
         writer.close()
     assert grown < 30e6
@@ -202,6 +202,6 @@ async def test_a_body_that_comes_in_drops_has_an_end(house: House, monkeypatch: 
             await asyncio.sleep(0.01)
 
     dripping = asyncio.create_task(drip())
-    assert (await asyncio.wait_for(reader.readline(), 5)).startswith(b"HTTP/1.1 408")
+    assert (await asyncio.wait_for(reader.readline(), LONGEST)).startswith(b"HTTP/1.1 408")
     dripping.cancel()
     writer.close()

@@ -15,6 +15,7 @@ import httpx
 import pytest
 from doubles.certificates import Certified, certify
 from doubles.gateway_house import AddKey, Serve, bearer
+from doubles.waiting import LONGEST
 from pydantic import ValidationError
 
 from llmhost.config.gateway import GatewayConfig
@@ -90,7 +91,7 @@ async def test_answers_and_streams_come_over_tls(serve: Serve, add_key: AddKey, 
         async with house.http.stream("POST", "/v1/chat/completions", json=body, headers=headers) as answer:
             assert "data: [DONE]" in [line async for line in answer.aiter_lines()]
         with pytest.raises(httpx.TransportError):
-            async with httpx.AsyncClient() as plain:
+            async with httpx.AsyncClient(timeout=LONGEST) as plain:
                 await plain.get(house.url.replace("https", "http") + "/healthz")
 
 
@@ -99,7 +100,7 @@ async def test_a_client_without_trust_in_the_certificate_sends_nothing(
 ) -> None:
     async with serve(gateway={"tls_certificate": str(certificate)}, verify=trusting(certificate)) as house:
         with pytest.raises(httpx.ConnectError, match="certificate"):
-            async with httpx.AsyncClient() as client:
+            async with httpx.AsyncClient(timeout=LONGEST) as client:
                 await client.get(house.url + "/healthz")
 
 
@@ -109,7 +110,7 @@ async def test_tls_1_1_is_refused(serve: Serve, certificate: Path) -> None:
         old.maximum_version = ssl.TLSVersion.TLSv1_1
     async with serve(gateway={"tls_certificate": str(certificate)}, verify=trusting(certificate)) as house:
         with pytest.raises(httpx.ConnectError):
-            async with httpx.AsyncClient(verify=old) as client:
+            async with httpx.AsyncClient(verify=old, timeout=LONGEST) as client:
                 await client.get(house.url + "/healthz")
 
 
@@ -147,9 +148,11 @@ async def test_a_unix_socket_beside_it_needs_no_tls(tmp_path: Path, certificate:
     path = tmp_path / "s"
     with listen_on_path(path) as local:
         async with serving(Certificate(str(certificate), None), local) as port:
-            async with httpx.AsyncClient(transport=httpx.AsyncHTTPTransport(uds=str(path))) as client:
+            async with httpx.AsyncClient(
+                transport=httpx.AsyncHTTPTransport(uds=str(path)), timeout=LONGEST
+            ) as client:
                 assert (await client.get("http://llmhost/")).text == "no address"
-            async with httpx.AsyncClient(verify=trusting(certificate)) as client:
+            async with httpx.AsyncClient(verify=trusting(certificate), timeout=LONGEST) as client:
                 assert (await client.get(f"https://127.0.0.1:{port}/")).text == "127.0.0.1"
 
 
@@ -201,7 +204,7 @@ def test_a_connection_without_an_address_is_one_of_a_unix_socket_or_none(
     ],
 )
 async def test_the_client_is_whom_the_proxy_names(behind: str | None, forwarded: str, seen: str) -> None:
-    async with serving(behind=behind) as port, httpx.AsyncClient() as client:
+    async with serving(behind=behind) as port, httpx.AsyncClient(timeout=LONGEST) as client:
         url = f"http://127.0.0.1:{port}/"
         assert (await client.get(url, headers={"x-forwarded-for": forwarded})).text == seen
 

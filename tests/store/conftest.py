@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -20,7 +21,8 @@ def redis_folder(state_folder: Path) -> Iterator[Path]:
     yield state_folder / "redis"
     left = [process for process in psutil.process_iter() if _works_below(process, state_folder)]
     for process in left:
-        process.kill()
+        with suppress(psutil.NoSuchProcess):
+            process.kill()
     wait_until(lambda: not any(is_alive(process) for process in left))
 
 

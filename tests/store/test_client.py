@@ -14,6 +14,7 @@ from urllib.parse import quote
 
 import pytest
 from doubles.certificates import certify
+from doubles.waiting import LONGEST
 from hypothesis import given
 from hypothesis import strategies as st
 from plugins.redis_servers import PortServer, RedisServer, TlsRedis
@@ -79,7 +80,7 @@ async def test_whoever_is_cancelled_ends_at_once_and_takes_no_connection_along(
         asking.cancel()
         done, _ = await asyncio.wait([asking], timeout=5)
         assert done
-    await asyncio.wait_for(asyncio.gather(*(ask() for _ in range(200))), 30)
+    await asyncio.wait_for(asyncio.gather(*(ask() for _ in range(200))), LONGEST)
 
 
 async def test_a_connection_that_the_server_closed_meanwhile_is_replaced(

@@ -15,6 +15,7 @@ from doubles.chat_server import Fault
 from doubles.fleet_values import make_worker
 from doubles.memory_provider import MemoryCloud, MemoryProvider
 from doubles.ollama_server import OllamaServer
+from doubles.waiting import LONGEST
 
 from llmhost.answering.question import Question, Reply
 from llmhost.config.models import Config
@@ -220,7 +221,7 @@ async def test_the_client_of_a_worker_that_is_gone_is_closed_once_it_is_idle(
             await answered(answerer)
         assert not server.left.is_set(), "closed while it streams"
         await stream.aclose()
-        await asyncio.wait_for(server.left.wait(), 5)
+        await asyncio.wait_for(server.left.wait(), LONGEST)
         assert wiring.engines._engines.keys() == {
             key for key in wiring.engines._engines if key[1].certificate != OWN.pem
         }

@@ -14,7 +14,7 @@ import pytest
 import pytest_asyncio
 from doubles.vast.containers import RealContainers, command_line
 from doubles.vast.rented import KEY, Rented, pinned, question
-from doubles.waiting import until
+from doubles.waiting import LONGEST, until
 
 from llmhost.fleet.providers.vast.identity import make_identity
 
@@ -155,7 +155,7 @@ async def test_old_tls_is_refused(rented: Rented) -> None:
 
 
 async def test_plain_http_is_refused(rented: Rented) -> None:
-    async with httpx.AsyncClient(trust_env=False) as client:
+    async with httpx.AsyncClient(trust_env=False, timeout=LONGEST) as client:
         url = f"http://127.0.0.1:{rented.container.ports[8443]}/api/tags"
         response = await client.get(url, headers=dict(rented.client.headers))
     assert response.status_code == 400
