@@ -124,7 +124,7 @@ def _command_paths() -> Iterator[tuple[str, ...]]:
 
 
 @pytest.mark.parametrize("path", list(_command_paths()), ids=" ".join)
-def test_the_help_of_a_command_shows_examples_that_begin_with_its_name(
+def test_the_help_of_a_command_shows_examples_that_begin_with_its_name_and_fit(
     cli: Run, path: tuple[str, ...]
 ) -> None:
     ran = cli(*path, "--help")
@@ -132,7 +132,7 @@ def test_the_help_of_a_command_shows_examples_that_begin_with_its_name(
     lines = [line for line in examples.splitlines() if line.strip()]
     assert ran.code == 0
     assert lines
-    assert [line for line in lines if f"llmhost {' '.join(path)}" not in line] == []
+    assert [line for line in lines if f"llmhost {' '.join(path)}" not in line or len(line) > 80] == []
 
 
 def test_each_command_has_one_line_in_the_help(cli: Run) -> None:

@@ -40,7 +40,7 @@ async def warm_cache(
     Examples:
       llmhost cache warm questions.txt
       llmhost cache warm faq.jsonl --json
-      llmhost cache warm questions.txt --parallel 16 --system "Answer in one sentence."
+      llmhost cache warm questions.txt --parallel 16 --system "Be brief."
     """
     from llmhost.answering.question import make_question
     from llmhost.answering.warm import Warmer, read_questions

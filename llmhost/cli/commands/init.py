@@ -122,7 +122,7 @@ def init(
       llmhost init --all
       llmhost init --provider vast --gpus 3 --budget 50
       llmhost init --url http://127.0.0.1:11434 --engine ollama --model llama3.2
-      llmhost init --url https://llm.example.com/v1 --token LLM_TOKEN --engine openai --model qwen3
+      llmhost init --url https://gpu --token TOKEN --engine openai --model qwen3
     """
     options = globals_of(ctx)
     target = path or options.config or Path(_FILE_NAME)

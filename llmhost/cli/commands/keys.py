@@ -54,8 +54,8 @@ async def add_key(
 
     Examples:
       llmhost keys add --tenant acme
-      llmhost keys add --tenant acme --label chat --rpm 60 --tokens-per-day 1000000 --expires 30d
-      llmhost keys add --tenant acme --usd-per-day 5 --models llama3.2:3b --models all-minilm
+      llmhost keys add --tenant acme --label chat --tokens-per-day 1000000
+      llmhost keys add --tenant acme --usd-per-day 5 --rpm 60 --expires 30d
     """
     from llmhost.gateway.api_keys import ApiKey, Limits, make_key
     from llmhost.wiring.gateways import make_key_store

@@ -84,7 +84,7 @@ async def offers(
       llmhost offers
       llmhost offers --gpus 3 --max-price 0.50
       llmhost offers --unban 28114
-      llmhost offers 'gpu_name in [RTX_4090,RTX_3090] reliability>0.98 geolocation=US'
+      llmhost offers 'gpu_name in [RTX_4090,RTX_3090] geolocation=US'
       llmhost offers --interruptible --max-price 0.40 --json | jq '.offers[0]'
     """
     options = globals_of(ctx)

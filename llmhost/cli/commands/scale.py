@@ -65,7 +65,7 @@ async def scale(
       llmhost scale --dry-run
       llmhost scale cron
       llmhost scale history --last 50
-      llmhost scale simulate questions.csv --worker-tokens-per-s 400 --price 0.40 --plot week.svg
+      llmhost scale simulate questions.csv --worker-tokens-per-s 400 --plot week.svg
     """
     options = globals_of(ctx)
     config = configured(options, header=True)

@@ -52,7 +52,7 @@ def simulate_trace(
     """Replay recorded questions, and show what the fleet would have cost.
 
     Examples:
-      llmhost scale simulate questions.csv --worker-tokens-per-s 400 --price 0.40 --plot week.svg
+      llmhost scale simulate questions.csv --worker-tokens-per-s 400 --plot week.svg
     """
     from llmhost.lab.simulation.report import simulate
     from llmhost.lab.simulation.trace import read_trace
