@@ -15,7 +15,7 @@ from __future__ import annotations
 import os
 import re
 import secrets
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -67,12 +67,12 @@ class PauseResult:
 class PauseMarks:
     """An empty file for each pause, which a full disk mostly has room for: ``paused.{provider}.{token}`` in
     `folder`, the fleet's; in its parent for every fleet, until ``lifted.{provider}.{token}`` is in `folder`.
-    Its time is when the pause began. None: this machine has nowhere to keep it. `account` is the fingerprint
-    of the key that pays for the fleet; empty where none does."""
+    Its time is when the pause began. None: this machine has nowhere to keep it. `accounts` gives the names
+    of the account that pays for the fleet, of which more may be known later; none where none pays."""
 
     folder: Path | None
     provider: str = ""
-    account: str = ""
+    accounts: Callable[[], Sequence[str]] = tuple
 
     def put(self, token: str, at: float, *, everywhere: bool = False) -> bool:
         """Whether it is there now; the pause began `at`, Unix seconds. `everywhere`: for every fleet."""
@@ -209,7 +209,6 @@ class PauseBook:
         self._keys = FleetKeys(fleet, is_sharded(client))
         self._marks = marks
         self._key = self._keys.pauses(marks.provider)
-        self._everyones = pauses_of_all(marks.provider, marks.account) if marks.account else None
 
     async def read(self) -> Pauses:
         """Those in force. A damaged one was still written by a `down`. Redis is told what this machine has
@@ -233,21 +232,22 @@ class PauseBook:
         """Whether an autoscaler has ever made a step for this fleet. `everywhere`: the pause is one of every
         fleet of the account."""
         await self._write(token, at)
-        if everywhere and self._everyones:
+        if everywhere:
             there = (await self._compare()).there(at)
             with where_allowed(), translate_errors():
-                await self._client.hset(self._everyones, token, repr(there))
-                times = {one: amount(raw) or 0.0 for one, raw in (await self._of_all()).items()}
-                if oldest := sorted(times, key=lambda one: times[one])[:-_EVERYONES]:
-                    await self._client.hdel(self._everyones, *oldest)
+                for key in self._everyones():
+                    await self._client.hset(key, token, repr(there))
+                    times = {one: amount(raw) or 0.0 for one, raw in (await self._of_all([key])).items()}
+                    if oldest := sorted(times, key=lambda one: times[one])[:-_EVERYONES]:
+                        await self._client.hdel(key, *oldest)
         with translate_errors():
             return bool(await self._client.hexists(self._keys.scale, "decisions"))
 
     async def take_back(self, token: str, at: float) -> None:
         """For no fleet it holds any more."""
-        if self._everyones:
-            with where_allowed(), translate_errors():
-                await self._client.hdel(self._everyones, token)
+        with where_allowed(), translate_errors():
+            for key in self._everyones():
+                await self._client.hdel(key, token)
         await self.lift([token], at)
 
     async def lift(self, tokens: Collection[str], at: float) -> Pauses:
@@ -271,12 +271,17 @@ class PauseBook:
                 await self._client.hdel(self._key, *oldest)
         return kept.active
 
-    async def _of_all(self) -> dict[str, str]:
-        if self._everyones:
-            with where_allowed(), translate_errors():
-                kept = await self._client.hgetall(self._everyones)
-                return {text(token): text(raw) for token, raw in kept.items()}
-        return {}
+    def _everyones(self) -> Sequence[str]:
+        """The keys with the pauses of every fleet of the account."""
+        return [pauses_of_all(self._marks.provider, account) for account in self._marks.accounts()]
+
+    async def _of_all(self, keys: Iterable[str]) -> dict[str, str]:
+        found: dict[str, str] = {}
+        with where_allowed(), translate_errors():
+            for key in keys:
+                kept = await self._client.hgetall(key)
+                found |= {text(token): text(raw) for token, raw in kept.items()}
+        return found
 
     async def _in_redis(self) -> _Kept:
         with translate_errors():
@@ -284,7 +289,7 @@ class PauseBook:
             pipeline.hgetall(self._key)
             pipeline.hget(self._keys.scale, _OLD_FIELD)
             own, old = await pipeline.execute()
-        everyones = await self._of_all()
+        everyones = await self._of_all(self._everyones())
         times = everyones | {text(token): text(raw) for token, raw in own.items()}
         lifted = {token: amount(raw[1:]) or 0.0 for token, raw in times.items() if raw.startswith("-")}
         active = {token: amount(raw) or 0.0 for token, raw in times.items() if token not in lifted}

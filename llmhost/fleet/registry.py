@@ -104,19 +104,19 @@ class FleetRegistry:
 
     async def begin(self, intent: Intent) -> None:
         """Something is about to be bought: who asks this Redis learns of the fleet, and of the purchase."""
-        if self.marks.account:
-            with where_allowed(), translate_errors():
-                await self._client.sadd(rented_fleets(self._origin.provider, self.marks.account), self._fleet)
+        with where_allowed(), translate_errors():
+            for account in self.marks.accounts():
+                await self._client.sadd(rented_fleets(self._origin.provider, account), self._fleet)
         await self.purchases.write(intent)
 
     async def fleets(self) -> frozenset[str]:
         """The fleets that were ever bought for with this Redis and this account."""
-        if self.marks.account:
-            with where_allowed(), translate_errors():
-                key = rented_fleets(self._origin.provider, self.marks.account)
-                names = [text(name) for name in await self._client.smembers(key)]
-                return frozenset(name for name in names if FLEET_NAME.fullmatch(name))
-        return frozenset()
+        names: set[str] = set()
+        with where_allowed(), translate_errors():
+            for account in self.marks.accounts():
+                key = rented_fleets(self._origin.provider, account)
+                names |= {text(name) for name in await self._client.smembers(key)}
+        return frozenset(name for name in names if FLEET_NAME.fullmatch(name))
 
     async def workers(self) -> Registered:
         """Every worker of this owner on record. A damaged record is named, never trusted."""

@@ -21,12 +21,12 @@ SLOTS = 16384
 
 
 def pauses_of_all(provider: str, account: str) -> str:
-    """Hash: each `down` of every fleet that an account pays for, which is named by its key's fingerprint."""
+    """Hash: each `down` of every fleet that an account pays for, by one of its names."""
     return f"llmhost:pauses:{provider}:{account}"
 
 
 def rented_fleets(provider: str, account: str) -> str:
-    """Set: the fleets that were ever bought for with this Redis and an account."""
+    """Set: the fleets that were ever bought for with this Redis and an account, by one of its names."""
     return f"llmhost:fleets:{provider}:{account}"
 
 

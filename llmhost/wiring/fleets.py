@@ -6,7 +6,7 @@ import hashlib
 import os
 import platform
 from collections.abc import Callable, Sequence
-from functools import cache, lru_cache
+from functools import cache, lru_cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 from zoneinfo import ZoneInfo
@@ -40,16 +40,19 @@ if TYPE_CHECKING:
     from llmhost.autoscale.step import Scaler
     from llmhost.config.load import LoadedConfig
     from llmhost.fleet.providers.static import StaticServer
+    from llmhost.fleet.providers.vast.accounts import KnownAccounts
     from llmhost.fleet.providers.vast.identity import WorkerBootConfig
     from llmhost.fleet.providers.vast.pacer import Pacer
 
 __all__ = [
     "OtherConfig",
     "account_key",
+    "account_names",
     "budget_limits",
     "config_of",
     "configured_workers",
     "fleet_spec",
+    "is_account_known",
     "is_gone",
     "local_provider",
     "make_lock",
@@ -238,7 +241,14 @@ def _vast(config: Config, folder: Path, note: Callable[[str], None]) -> Provider
 
     vast, clock, address = config.vast, SystemClock(), os.environ.get("VAST_URL") or _VAST
     pacer = _pacer(state_dir() / "vast" / "pace.json", vast.pace)
-    account = VastAccount(_account_key(config), clock=clock, pacer=pacer, server_url=address, note=note)
+    account = VastAccount(
+        _account_key(config),
+        clock=clock,
+        pacer=pacer,
+        server_url=address,
+        note=note,
+        learn=_known_accounts().learn,
+    )
     orders, sharded = _orders(config, address), config.redis.has_shards
     return VastProvider(account, vast, orders, config.fleet.name, folder, clock, sharded=sharded)
 
@@ -267,6 +277,22 @@ def payer_of(config: Config) -> str:
     from llmhost.fleet.providers.vast.client import fingerprint_of
 
     return fingerprint_of(account_key(config) or "")
+
+
+def account_names(config: Config) -> Sequence[str]:
+    """The names of the account whose key that is, as far as this machine knows it; none without a key."""
+    return _known_accounts().names(payer) if (payer := payer_of(config)) else ()
+
+
+def is_account_known(config: Config) -> bool:
+    """Whether vast.ai has said whose key it is; True where there is none."""
+    return not (payer := payer_of(config)) or _known_accounts().knows(payer)
+
+
+def _known_accounts() -> KnownAccounts:
+    from llmhost.fleet.providers.vast.accounts import KnownAccounts
+
+    return KnownAccounts(state_dir() / "vast" / "accounts.json")
 
 
 def records_of(config: Config) -> str:
@@ -305,8 +331,8 @@ def _orders(config: Config, address: str) -> WorkerBootConfig:
 
 def pause_marks(spec: FleetSpec, config: Config) -> PauseMarks:
     """Where this machine keeps that the fleet is to stay down. Raises StateError."""
-    account = payer_of(config) if spec.rents else ""
-    return PauseMarks(state_dir() / "fleets" / spec.name, spec.provider, account)
+    accounts = partial(account_names, config) if spec.rents else tuple[str, ...]
+    return PauseMarks(state_dir() / "fleets" / spec.name, spec.provider, accounts)
 
 
 def make_registry(client: Redis, spec: FleetSpec, config: Config) -> FleetRegistry:

@@ -31,7 +31,9 @@ from llmhost.fleet.results import Failure
 from llmhost.machine.paths import state_dir
 from llmhost.wiring.fleets import (
     account_key,
+    account_names,
     config_of,
+    is_account_known,
     is_gone,
     make_provider,
     payer_of,
@@ -41,6 +43,8 @@ from llmhost.wiring.fleets import (
 
 __all__ = ["OtherFleet", "OtherFleets"]
 
+#: seconds; without the number of an account, what belongs to it is found by the key alone
+_WHOSE_KEY = 10.0
 _NOT_WRITTEN = "the fleet is not written down"
 
 
@@ -107,6 +111,8 @@ class OtherFleets:
         """
         if everywhere:
             self._everywhere = True
+            with suppress(LlmhostError, OSError):
+                await self._learn_accounts()
             try:
                 self._in_redis = await self._known_to_redis()
             except (LlmhostError, OSError) as error:  # nothing may stand before an ending
@@ -187,6 +193,21 @@ class OtherFleets:
         found = await self._rented_there(fleet, accounts, named)
         self.unread, self.unseen_accounts = unread, unseen
         return found
+
+    async def _learn_accounts(self) -> None:
+        """Asks whose each key is of which this machine does not know it, once and for a moment."""
+        known = {fleet.config: fleet.name for fleet in self._known() if fleet.provider == "vast"}
+        unknown = dict[str | None, Provider]()
+        for source, name in {None: self._config.fleet.name, **known}.items():
+            config = read_other(self._config, name, "vast", source).config
+            if not is_account_known(config):
+                folder = state_dir() / "fleets" / name
+                unknown.setdefault(account_key(config), make_provider(config, folder, self._note))
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_WHOSE_KEY):
+                await asyncio.gather(
+                    *(provider.account() for provider in unknown.values()), return_exceptions=True
+                )
 
     async def _known_to_redis(self) -> Sequence[KnownFleet]:
         """The fleets of which a Redis has something, from any machine: the one in use, and that of each fleet
@@ -324,8 +345,8 @@ class OtherFleets:
         return [use for use in self._known_as(name) if use.config == source]
 
     def _is_payer(self, name: str, source: str | None) -> bool:
-        """Whether the key in use is one that the fleet was used with from this file."""
-        return payer_of(self._config) in {use.payer for use in self._uses_of(name, source)} - {""}
+        """Whether the key in use is of the account that the fleet was used with from this file."""
+        return bool({*account_names(self._config)} & {use.payer for use in self._uses_of(name, source)})
 
     async def appeared(self, named: Collection[str]) -> Sequence[OtherFleet]:
         """What the account in use rents now besides the workers named, by fleet, the configured one too: it

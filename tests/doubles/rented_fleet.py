@@ -134,7 +134,7 @@ class RentedFleet:
     @property
     def marks(self) -> PauseMarks:
         """Where this machine keeps a pause that Redis could not be told."""
-        return PauseMarks(self.folder / "fleets" / self.fleet, "vast", self.account)
+        return PauseMarks(self.folder / "fleets" / self.fleet, "vast", lambda: (self.account,))
 
     @property
     def state(self) -> ScaleStateStore:

@@ -74,7 +74,7 @@ async def test_what_is_being_bought_elsewhere_for_a_fleet_that_is_not_known_here
 ) -> None:
     key = blue.environ["VAST_API_KEY"]
     async with connect(RedisConfig(), socket=redis_server.socket) as client:
-        marks = PauseMarks(None, "vast", fingerprint_of(key))
+        marks = PauseMarks(None, "vast", lambda: (fingerprint_of(key),))
         there = FleetRegistry(client, "green", Origin("vast", "vast", rents=True, key=key.encode()), marks)
         await there.begin(Intent("1700000000-0123abcd", "1", "2", time.time()))
     shown = await blue.run("fleets")

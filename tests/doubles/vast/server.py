@@ -58,6 +58,7 @@ class VastServer(Control, HttpServer):
     ) -> None:
         super().__init__()
         self.key = secrets.token_hex(32)
+        self.more_keys: set[str] = set()  #: of the same account
         self.world = World(clock, boot, credit)
         self.market = self.world.market
         self.machines = Machines(self.world, containers)
@@ -136,7 +137,7 @@ class VastServer(Control, HttpServer):
             return
         if call.key is None:
             raise refusal(403, "auth_error", "This action requires login.")
-        if call.key != self.key:
+        if call.key not in {self.key, *self.more_keys}:
             self._admit_instance(call)
         if call.endpoint == "unknown":
             raise Refused(as_text("Not Found", 404))

@@ -85,7 +85,8 @@ _KEY = re.compile(r"[!-~]+")
 
 class VastAccount:
     """`timeout` is seconds of silence for one call. `api_key` None: the SDK looks where the vastai CLI does.
-    `note` is told what is waited for when a call takes more than `slow` seconds.
+    `note` is told what is waited for when a call takes more than `slow` seconds, and `learn` the fingerprint
+    of the key and the number of its user, when vast.ai says it.
 
     Every method raises ConfigError where there is no key that could be one, Rejected and NoResponse where
     vast.ai's answer is no or does not come, StateError where the pacer's file cannot be used. The key
@@ -102,10 +103,12 @@ class VastAccount:
         timeout: float = 30.0,
         note: Callable[[str], None] = lambda _: None,
         slow: float = 3.0,
+        learn: Callable[[str, int], None] = lambda _key, _user: None,
     ) -> None:
         self._key = api_key
         self._note = note
         self._slow = slow
+        self._learn = learn
         self._clock = clock
         self._pacer = pacer
         self._server_url = server_url
@@ -207,6 +210,8 @@ class VastAccount:
         answer = await self._again("user", "reading the account", lambda sdk: sdk.show_user())
         number = answer.get("id") if isinstance(answer, Mapping) else None
         self.owner = number if type(number) is int and number > 0 else None
+        if self.owner is not None:
+            self._learn(self.fingerprint, self.owner)
         return answer
 
     async def _ask_about(self, endpoint: str, doing: str, call: Callable[[Any], object]) -> object | None:
