@@ -7,6 +7,7 @@ import math
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -605,6 +606,28 @@ async def test_pauses_of_every_fleet_are_kept_in_a_limited_number(fleet: RentedF
         await fleet.clock.sleep(1)
     assert len(list((fleet.folder / "fleets").glob("paused.*"))) == 50
     assert await fleet.client.hlen(pauses_of_all("vast", fleet.account)) == 50
+
+
+@pytest.mark.parametrize("writer", ["by its key alone", "by its number too"])
+async def test_a_down_of_every_fleet_holds_under_each_name_of_the_account(
+    fleet: RentedFleet, tmp_path: Path, writer: str
+) -> None:
+    """An older llmhost, or one that could not ask whose its key is, knows the key alone."""
+    key, both = partial(tuple, [fleet.account]), partial(tuple, [f"{fleet.account}-2", fleet.account])
+    writes, reads = (key, both) if writer == "by its key alone" else (both, key)
+    here, there = records_by(fleet, writes), records_by(renamed(fleet, tmp_path / "other"), reads)
+    pause = await here.pause(everywhere=True)
+    assert list(await there.pauses()) == [pause.id]
+    await here.undo_pause(pause)
+    assert not await records_by(renamed(fleet, tmp_path / "third"), reads).pauses()
+
+
+def records_by(fleet: RentedFleet, accounts: Callable[[], tuple[str, ...]]) -> FleetRecords:
+    """What a machine records that calls the account so."""
+    registry = fleet.registry
+    marks = replace(fleet.marks, accounts=accounts)
+    registry.marks, registry.pauses = marks, PauseBook(fleet.client, fleet.fleet, marks, fleet.clock.compare)
+    return FleetRecords(registry, None, fleet.clock, 0.0)
 
 
 async def test_a_user_of_redis_with_the_rights_for_one_fleet_alone_pauses_that_one(
