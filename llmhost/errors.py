@@ -6,6 +6,7 @@
     + PromptTooLong               the question is longer than `limits.max_prompt_chars`
   x PartialError                  done for some workers, failed for others      3
   x LimitError                    refused by a budget or a safety limit         4
+    + LimitInDoubt                ... for a minute, because of a purchase in doubt
     + QueueFull                   too many requests wait for a worker
   x UnreachableError              something external does not answer            5
     + StoreError                  Redis
@@ -46,6 +47,7 @@ __all__ = [
     "EngineUnavailable",
     "FleetBusy",
     "LimitError",
+    "LimitInDoubt",
     "LlmhostError",
     "ModelError",
     "NoOffer",
@@ -112,6 +114,10 @@ class PartialError(LlmhostError):
 class LimitError(LlmhostError):
     code = "limit"
     exit_code = 4
+
+
+class LimitInDoubt(LimitError):
+    """They leave room, unless a purchase in doubt has bought something, which is known soon."""
 
 
 class QueueFull(LimitError):

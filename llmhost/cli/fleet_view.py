@@ -80,9 +80,9 @@ def worker_output(
 
 
 def follow(progress: Progress, step: WorkerProgress) -> None:
-    """Shows one step of a worker on its way up or down."""
-    if step.stage in ("ready", "ended"):
-        progress.done(step.worker, ended_word(step.worker) if step.stage == "ended" else "ready")
+    """Shows one step of a worker on its way up or down, or of the fleet."""
+    if step.stage in ("ready", "waited", "ended"):
+        progress.done(step.worker, ended_word(step.worker) if step.stage == "ended" else step.stage)
     elif step.stage in ("failed", "gone"):
         progress.fail(step.worker, step.detail)
     else:

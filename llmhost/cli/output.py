@@ -327,6 +327,7 @@ class PlainProgress(Progress):
             self._say(f"{clean(name)}: {clean(stage)}")
 
     def done(self, name: str, stage: str = "ready") -> None:
+        self._stage[name] = stage
         self._say(f"{clean(name)}: {clean(stage)}{self._elapsed(name)}")
 
     def fail(self, name: str, reason: str) -> None:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import math
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
 from llmhost.errors import (
     ConfigError,
     FleetBusy,
+    LimitError,
+    LimitInDoubt,
     LlmhostError,
     NoOffer,
     OfferGone,
@@ -25,7 +28,7 @@ from llmhost.fleet.health import OnProgress, WorkerProgress
 from llmhost.fleet.lock import FleetLock
 from llmhost.fleet.models import FleetSpec, Intent, Market, Offer, Worker, WorkerState
 from llmhost.fleet.offers import choose, traffic_usd
-from llmhost.fleet.plan import ApprovedSpend, Funds, Plan, Quote, hourly, make_plan
+from llmhost.fleet.plan import ApprovedSpend, Funds, Plan, Quote, check_size, hourly, make_plan
 from llmhost.fleet.provider import Provider
 from llmhost.fleet.registry import FleetRecords, is_machines_fault
 from llmhost.fleet.spending import spent_now
@@ -35,6 +38,8 @@ __all__ = ["Buyer", "Purchases", "taken_down"]
 
 #: offers in a row that others took first; then the market moves faster than we do
 _MOST_GONE = 10
+
+_LOOK_AGAIN = 5.0  #: seconds; what was bought although it was refused may be listed before its minute is over
 
 _PERIODS = ("hour", "day", "month")
 
@@ -51,7 +56,9 @@ class Purchases:
 class Buyer:
     """Buys for one command. The caller holds `lock`, which is confirmed before each purchase.
 
-    `approved` is what the operator agreed to; None where no approval is needed.
+    `waits`: where the limits leave room unless purchases in doubt have bought something, it waits until that
+    is known; else it stops there. `approved` is what the operator agreed to; None where no approval is
+    needed.
     """
 
     provider: Provider
@@ -61,6 +68,7 @@ class Buyer:
     clock: Clock
     records: FleetRecords
     on_progress: OnProgress = lambda _: None
+    waits: bool = False
     approved: ApprovedSpend | None = field(default=None, init=False)
     _used: set[str] = field(default_factory=set, init=False)
 
@@ -113,17 +121,19 @@ class Buyer:
                 funds, market = await self.funds(), await self.provider.offers(self.spec)
             offers, gone = await self._candidates(market), 0
             while len(bought) < count:
-                existing = [*present, *bought]
-                if self.provider.rents:  # of one that was asked, its answer counts
-                    asked = {worker.id: worker for worker in present}
-                    existing = [asked.get(worker.id, worker) for worker in await self.provider.list()]
+                existing = await self._listed(present) if self.provider.rents else [*present, *bought]
                 if self.provider.rents and not make_plan(self.spec, existing).create:
                     ours = {worker.id for worker in (*present, *bought)}
                     bought += [worker for worker in existing if worker.id not in ours]
                     break
                 funds = await self._with_current_spending(funds)
+                doubtful = await self._doubtful()
                 try:
-                    bought.append(await self._buy_one(offers, market, funds, hourly(existing)))
+                    bought.append(await self._buy_one(offers, market, funds, existing, doubtful))
+                except LimitInDoubt:
+                    if not self.waits:
+                        raise
+                    await self._wait(doubtful)
                 except OfferGone:  # what is listed now says whether it was bought all the same
                     gone += 1
                     if gone == _MOST_GONE:
@@ -135,12 +145,46 @@ class Buyer:
             return Purchases(tuple(bought), (error,))
         return Purchases(tuple(bought))
 
-    async def _buy_one(self, offers: Iterator[Offer], market: Market, funds: Funds, burn: float) -> Worker:
-        offer = next(offers, None)
-        if offer is None:
-            return await self._without_offer(market, funds, burn)
-        self._check_price(offer, funds, burn)
-        self._used.add(offer.id)
+    async def _listed(self, asked: Sequence[Worker]) -> Sequence[Worker]:
+        """What the provider lists; of workers that were asked, their answers count."""
+        known = {worker.id: worker for worker in asked}
+        return [known.get(worker.id, worker) for worker in await self.provider.list()]
+
+    async def _doubtful(self) -> Sequence[Intent]:
+        """The purchases of which the list that was just read has no worker, and that may have bought one."""
+        if not self.provider.rents:
+            return ()
+        self.provider.learn(await self.records.begun())
+        return [intent for intent in await self.provider.intents() if intent.counts_for]
+
+    async def _wait(self, doubtful: Sequence[Intent]) -> None:
+        """Until it is known of the first of them. Raises as `_check_ours` and `Provider.list`."""
+        stage = "waiting: a refused purchase counts for a minute, and leaves the limits no room"
+        self.on_progress(WorkerProgress("fleet", stage))
+        left = doubtful
+        while len(left) >= len(doubtful):
+            await self.clock.sleep(min(_LOOK_AGAIN, *(intent.counts_for for intent in left)))
+            await self._check_ours()
+            await self.provider.list()
+            left = await self._doubtful()
+        self.on_progress(WorkerProgress("fleet", "waited"))
+
+    async def _buy_one(
+        self,
+        offers: list[Offer],
+        market: Market,
+        funds: Funds,
+        existing: Sequence[Worker],
+        doubtful: Sequence[Intent],
+    ) -> Worker:
+        """From the best of the offers, which is taken out when it is tried."""
+        if not offers:
+            return await self._without_offer(market, funds, hourly(existing))
+        offer = offers[0]
+        self._check_price(offer, funds, hourly(existing))
+        if doubtful:
+            self._check_with(doubtful, offer, funds, existing)
+        self._used.add(offers.pop(0).id)
         return await self._create(offer)
 
     async def _create(self, offer: Offer | None) -> Worker:
@@ -223,11 +267,27 @@ class Buyer:
             self.approved.check(price)
         check(funds.limits, funds.spent, burn, price, self.clock.now(), funds.credit, traffic)
 
-    async def _candidates(self, market: Market) -> Iterator[Offer]:
+    def _check_with(
+        self, doubtful: Sequence[Intent], offer: Offer, funds: Funds, existing: Sequence[Worker]
+    ) -> None:
+        """Raises LimitInDoubt where the limits leave no room beside what `doubtful` may have bought."""
+        burn = hourly(existing) + sum(intent.price_per_hour for intent in doubtful)
+        try:
+            self._check_price(offer, funds, burn)
+            check_size(replace(self.spec, gpus=len(existing) + len(doubtful) + 1))
+        except LimitError as error:
+            seconds = math.ceil(min(intent.counts_for for intent in doubtful))
+            raise LimitInDoubt(
+                f"there is no room beside what purchases in doubt ({len(doubtful)}) may have bought:"
+                f" {error.message}",
+                hint=f"the next run continues: the first of them is known in {seconds} s",
+            ) from error
+
+    async def _candidates(self, market: Market) -> list[Offer]:
         """Best first. What was tried in this command is not tried again, even if it is still on offer."""
         avoid = await self.records.bad_machines() | self._used
         offers, speeds = market.offers, await self._speeds(market)
-        return iter(choose(offers, len(offers), avoid, self.spec.stay, speeds))
+        return list(choose(offers, len(offers), avoid, self.spec.stay, speeds))
 
     async def _speeds(self, market: Market) -> Mapping[str, float]:
         return await self.records.speeds(self.spec, {offer.gpu for offer in market.offers})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from llmhost.errors import LlmhostError
@@ -45,8 +46,12 @@ def doubt_about(intent: Intent, clock: Clock) -> Failure | None:
     if intent.hidden:
         return Failure(None, f"{bought} cannot be seen {intent.hidden}", intent.hint)
     if intent.refused:
-        refused = f"the purchase {intent.id} was refused a moment ago, and may be listed all the same"
-        return Failure(None, refused, "run this again in a minute")
+        until = datetime.fromtimestamp(math.ceil(clock.now() + intent.counts_for), UTC)
+        refused = (
+            f"the purchase {intent.id} was refused a moment ago, and may be listed all the same"
+            f" until {until:%H:%M:%S} UTC"
+        )
+        return Failure(None, refused, "run `llmhost fleets` then")
     if waited_since(clock, intent.written, intent.uptime) < ANSWERED_AFTER:
         minutes = math.ceil(ANSWERED_AFTER / 60)
         hint = f"run this again in {minutes} minutes"

@@ -65,7 +65,7 @@ Replace = Callable[[Worker], Coroutine[Any, Any, Worker | None]]
 
 @dataclass(frozen=True, slots=True)
 class WorkerProgress:
-    """How far one worker is; `fraction` is 0..1, None while unknown."""
+    """How far one worker is, or "fleet" as a whole; `fraction` is 0..1, None while unknown."""
 
     worker: str
     stage: str

@@ -187,8 +187,10 @@ class Account:
 class Intent:
     """A purchase that was begun and of which no worker is listed. `written` is Unix seconds, `uptime` what
     the monotonic clock said then, 0 where that is not known. `worker` is what the provider said that it sold,
-    empty where it did not say; `refused`: it said that it does not sell it. `hidden`: why the provider's list
-    never proves that it bought nothing, and `hint` what to do; empty where it does in time."""
+    empty where it did not say; `refused`: it said that it does not sell it. `counts_for` is how many seconds
+    more it counts for the limits as if it had bought a worker: 0 where that worker is listed itself, and
+    where one would be listed by now. `hidden`: why the provider's list never proves that it bought nothing,
+    and `hint` what to do; empty where it does in time."""
 
     id: str
     offer: str
@@ -202,6 +204,7 @@ class Intent:
     price_per_hour: float = 0.0
     payer: Payer = Payer()
     refused: bool = False
+    counts_for: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,17 @@ from llmhost.fleet.budget import Limits, Spent, check
 from llmhost.fleet.models import FleetSpec, Market, Offer, Stay, Worker, WorkerState
 from llmhost.fleet.offers import traffic_usd
 
-__all__ = ["ApprovedSpend", "Funds", "Plan", "Quote", "exceeds_drift", "hourly", "make_plan", "select"]
+__all__ = [
+    "ApprovedSpend",
+    "Funds",
+    "Plan",
+    "Quote",
+    "check_size",
+    "exceeds_drift",
+    "hourly",
+    "make_plan",
+    "select",
+]
 
 _DESTROY_ORDER = {WorkerState.FAILED: 0, WorkerState.STARTING: 1, WorkerState.READY: 2}
 
@@ -39,7 +49,7 @@ def make_plan(spec: FleetSpec, workers: Sequence[Worker], busy: Collection[str] 
         LimitError: more is wanted than `max_gpus` allows.
         UsageError: fewer than none is wanted.
     """
-    _check_size(spec)
+    check_size(spec)
     existing = [worker for worker in workers if worker.state is not WorkerState.GONE]
     fit = sorted(
         (worker for worker in existing if _fits(spec, worker)), key=lambda worker: _merit(worker, busy)
@@ -50,7 +60,8 @@ def make_plan(spec: FleetSpec, workers: Sequence[Worker], busy: Collection[str] 
     return Plan(create=spec.gpus - len(keep), keep=keep, destroy=tuple(destroy))
 
 
-def _check_size(spec: FleetSpec) -> None:
+def check_size(spec: FleetSpec) -> None:
+    """Raises as `make_plan`."""
     if spec.gpus < 0:
         raise UsageError(f"a fleet cannot have {spec.gpus} workers", hint="ask for 1 or more")
     if spec.gpus > spec.max_gpus:

@@ -68,7 +68,7 @@ class PurchaseBook:
     async def write(self, intent: Intent) -> None:
         """That it is begun, or what came of it."""
         at = (await self._compare()).there(intent.written)
-        kept = replace(intent, written=at, uptime=0.0, hidden="", hint=None)
+        kept = replace(intent, written=at, uptime=0.0, counts_for=0.0, hidden="", hint=None)
         with translate_errors():
             await self._client.hset(self._key, intent.id, _INTENT.dump_json(kept))
 
@@ -96,4 +96,4 @@ def _read(name: str, raw: str, ahead: Ahead, now: float) -> Intent | None:
     written = ahead.here(intent.written)
     if written > now + _SLACK:
         return None
-    return replace(intent, written=min(written, now), uptime=0.0, hidden="", hint=None)
+    return replace(intent, written=min(written, now), uptime=0.0, counts_for=0.0, hidden="", hint=None)

@@ -163,6 +163,10 @@ class FleetService:
         )
         result = await provisioning.run(self.ready_timeout if wait else None, timeout)
         spending = await find_spending(result.workers, self.provider, records, self.clock)
+        shown = {worker.id for worker in result.workers}
+        for doubt in await find_doubts(self.provider, self.clock, records):
+            if doubt.worker not in shown:
+                records.warn(f"{doubt.message}; {doubt.hint}" if doubt.hint else doubt.message)
         return replace(result, spent=spending.by_worker, warnings=records.warnings)
 
     async def down(
@@ -335,7 +339,9 @@ class FleetService:
     def _buyer(
         self, spec: FleetSpec, records: FleetRecords, on_progress: OnProgress = lambda _: None
     ) -> Buyer:
-        return Buyer(self.provider, spec, self.limits, self.lock, self.clock, records, on_progress)
+        return Buyer(
+            self.provider, spec, self.limits, self.lock, self.clock, records, on_progress, waits=True
+        )
 
     def _records(self) -> FleetRecords:
         return FleetRecords(self.registry, self.rentals, self.clock, self.spec.ban_for, self.marks)

@@ -9,8 +9,10 @@ from doubles.fleet_values import make_worker
 from rich.console import Console
 
 from llmhost.cli.commands.status import GpuOutput, show_gpus
-from llmhost.cli.fleet_view import show_workers, worker_output
+from llmhost.cli.fleet_view import follow, show_workers, worker_output
+from llmhost.cli.output import PlainProgress
 from llmhost.engines.worker_report import Disk, Gpu
+from llmhost.fleet.health import WorkerProgress
 
 #: The longest address that a rented worker has, and a price that is no small change.
 RENTED: dict[str, Any] = {
@@ -49,6 +51,14 @@ def test_workers_of_several_models_say_which_is_whose() -> None:
 
 def test_an_address_that_is_not_rented_is_shown_in_full() -> None:
     assert "http://127.0.0.1:8000/v1" in table_of({"url": "http://127.0.0.1:8000/v1"})[2]
+
+
+def test_a_fleet_that_waits_twice_says_so_twice() -> None:
+    said: list[str] = []
+    progress = PlainProgress(said.append, clock=lambda: 0.0)
+    for stage in ("waiting for room", "waiting for room", "waited", "waiting for room", "waited"):
+        follow(progress, WorkerProgress("fleet", stage))
+    assert said == ["fleet: waiting for room", "fleet: waited (0 ms)"] * 2
 
 
 def test_a_gpu_takes_a_line_even_with_its_makers_name() -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -190,6 +192,23 @@ async def test_what_was_never_sent_leaves_no_doubt(
     with pytest.raises(ProviderError):
         await fleet.service().up(1)
     assert (await begun(fleet), (await fleet.service().status()).doubts) == ([], ())
+
+
+async def test_an_up_that_ends_meanwhile_says_until_when_what_was_refused_may_still_be_listed(
+    fleet: RentedFleet,
+) -> None:
+    fleet.server.arm(Fault.CREATE_GONE_BUT_BOUGHT)
+    fleet.server.arm(Fault.SHOWN_LATE, value=50.0)
+    result = await fleet.service().up(1)
+    assert (len(result.workers), result.failed, len(fleet.ids)) == (1, (), 2)
+    (intent,) = [intent for intent in await begun(fleet) if intent.refused]
+    until = datetime.fromtimestamp(math.ceil(intent.written + 60), UTC)
+    (warning,) = result.warnings
+    assert f"{intent.id} was refused a moment ago, and may be listed all the same until" in warning
+    assert f"{until:%H:%M:%S} UTC; run `llmhost fleets` then" in warning
+    await fleet.clock.sleep(60)
+    again = await fleet.service().up(1)
+    assert (again.warnings, len(fleet.ids)) == ((), 1)
 
 
 async def test_a_worker_that_shows_after_it_was_refused_is_ended_from_elsewhere(fleet: RentedFleet) -> None:

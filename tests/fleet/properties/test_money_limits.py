@@ -16,9 +16,10 @@ from doubles.vast.faults import Fault
 from doubles.vast.instances import Boot
 
 from llmhost.config.models import RedisConfig
-from llmhost.errors import LimitError, ProviderError, StateError
+from llmhost.errors import FleetBusy, LimitError, LimitInDoubt, ProviderError, StateError
 from llmhost.fleet.budget import Limits
 from llmhost.fleet.models import WorkerState
+from llmhost.fleet.registry import FleetRecords
 from llmhost.store.client import connect
 
 HOUR, DAY = 3600.0, 86_400.0
@@ -87,6 +88,130 @@ async def test_when_redis_is_away_all_the_time_nothing_is_lost(fleet: RentedFlee
     assert status.spending.total == pytest.approx(fleet.server.billed_total(), abs=0.02)
     result = await away.service().down()
     assert (len(result.destroyed), fleet.ids) == (2, set())
+
+
+# What was refused, and may have been sold all the same
+
+
+def refuse(fleet: RentedFleet, times: int, *, sold: bool = False) -> None:
+    """The next purchases are refused; those that are `sold` all the same show 25 s later."""
+    for _ in range(times):
+        fleet.server.arm(Fault.CREATE_GONE_BUT_BOUGHT if sold else Fault.OFFER_TAKEN)
+        if sold:
+            fleet.server.arm(Fault.SHOWN_LATE, value=25.0)
+
+
+def watched(fleet: RentedFleet) -> list[float]:
+    """USD an hour of all that exists, after each call."""
+    burns: list[float] = []
+
+    async def after(endpoint: str, number: int) -> None:
+        burns.append(sum(fleet.prices))
+
+    fleet.server.after = after
+    return burns
+
+
+async def test_offers_that_are_refused_and_sold_all_the_same_stay_within_the_budget(
+    fleet: RentedFleet,
+) -> None:
+    fleet.limits = Limits(per_hour=0.3)
+    refuse(fleet, 7, sold=True)
+    burns = watched(fleet)
+    result = await fleet.service().up(1)
+    assert max(burns) <= 0.3
+    assert ({worker.id for worker in result.workers}, result.failed) == (fleet.ids, ())
+
+
+async def test_offers_that_are_refused_and_sold_all_the_same_stay_within_the_most_workers(
+    fleet: RentedFleet,
+) -> None:
+    fleet.max_gpus = 2
+    refuse(fleet, 3, sold=True)
+    burns = watched(fleet)
+    result = await fleet.service().up(2)
+    assert max(burns) == pytest.approx(sum(fleet.prices))
+    assert (len(result.workers), len(fleet.ids)) == (2, 2)
+
+
+@pytest.mark.parametrize(("per_hour", "waits"), [(0.3, 1), (None, 0)])
+async def test_an_up_waits_for_what_was_refused_only_where_the_limits_leave_no_room_beside_it(
+    fleet: RentedFleet, per_hour: float | None, waits: int
+) -> None:
+    fleet.limits = Limits(per_hour=per_hour)
+    refuse(fleet, 1)
+    stages: list[str] = []
+    begun = fleet.clock.monotonic()
+    result = await fleet.service().up(
+        1, wait=False, on_progress=lambda step: stages.append(f"{step.worker}: {step.stage}")
+    )
+    assert (len(result.workers), result.failed) == (1, ())
+    waited = [stage for stage in stages if stage.startswith("fleet: wait")]
+    assert (len(waited), fleet.clock.monotonic() - begun >= 60) == (2 * waits, bool(waits))
+
+
+async def test_an_up_whose_offers_were_refused_continues_when_the_first_of_them_is_known(
+    fleet: RentedFleet,
+) -> None:
+    fleet.limits = Limits(per_hour=0.45)  # two of the cheapest
+    for _ in range(5):
+        fleet.server.market.add(dph_base=0.2)
+    refuse(fleet, 4)
+    begun = fleet.clock.monotonic()
+    result = await fleet.service().up(1, wait=False)
+    assert (len(result.workers), result.failed) == (1, ())
+    assert 120 <= fleet.clock.monotonic() - begun < 180  # two at once, twice
+
+
+async def test_what_was_refused_counts_for_a_replacement_too(fleet: RentedFleet) -> None:
+    fleet.limits = Limits(per_hour=0.3)
+    fleet.server.arm(Fault.EXITS, value=0.0)
+    burns = watched(fleet)
+
+    async def before(endpoint: str, number: int) -> None:
+        if endpoint == "destroy":
+            fleet.server.before = None
+            refuse(fleet, 2, sold=True)
+
+    fleet.server.before = before
+    result = await fleet.service().up(1)
+    assert max(burns) <= 0.3
+    assert ([worker.state for worker in result.workers], len(fleet.ids)) == ([WorkerState.READY], 1)
+
+
+async def test_a_step_of_scale_says_what_it_would_have_to_wait_for_and_the_next_one_continues(
+    fleet: RentedFleet,
+) -> None:
+    fleet.scale = replace(fleet.scale, min_gpus=1)
+    fleet.limits = Limits(per_hour=0.3)
+    refuse(fleet, 2)
+    begun = fleet.clock.monotonic()
+    step = await fleet.scaler().step()
+    assert isinstance(step.error, LimitInDoubt)
+    assert [action.detail for action in step.actions] == [step.error.message]
+    assert "purchases in doubt (1)" in step.error.message
+    assert fleet.clock.monotonic() - begun < 30
+    fleet.server.faults.armed.clear()
+    await fleet.clock.sleep(60)
+    assert ((await fleet.scaler().step()).error, len(fleet.ids)) == (None, 1)
+
+
+async def test_a_down_ends_an_up_that_waits_for_what_was_refused(fleet: RentedFleet) -> None:
+    fleet.limits = Limits(per_hour=0.3)
+    refuse(fleet, 1)
+    begun = fleet.clock.monotonic()
+    other = FleetRecords(fleet.registry, None, fleet.clock, 0.0)
+
+    async def before(endpoint: str, number: int) -> None:
+        if endpoint == "list" and fleet.server.calls["create"] and not await other.pauses():
+            await other.pause()
+
+    fleet.server.before = before
+    stages: list[str] = []
+    with pytest.raises(FleetBusy):
+        await fleet.service().up(1, on_progress=lambda step: stages.append(step.stage))
+    assert ["a refused purchase counts" in stage for stage in stages] == [True]
+    assert fleet.clock.monotonic() - begun < 30
 
 
 # Who stays

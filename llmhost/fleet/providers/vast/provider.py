@@ -237,13 +237,13 @@ class VastProvider(Provider):
         return [order for order in orders if order in foreign or self._is_awaited(order)]
 
     async def _intent(self, order: Order) -> Intent:
-        forget = self._forgetting(order)
+        intent, forget = replace(order.intent, counts_for=self._counts_for(order)), self._forgetting(order)
         if order.damaged and order.instance is None:  # the number of an instance may have been in it
             hint = f"look at {CONSOLE}, then {forget}"
-            return replace(order.intent, hidden="in its record, which cannot be read in full", hint=hint)
+            return replace(intent, hidden="in its record, which cannot be read in full", hint=hint)
         if not await self._pays(order.payer):
-            return replace(order.intent, hidden="with this API key", hint=f"{_OTHER_KEY}; else {forget}")
-        return order.intent
+            return replace(intent, hidden="with this API key", hint=f"{_OTHER_KEY}; else {forget}")
+        return intent
 
     def on_record(self) -> Sequence[str]:
         return [worker_id(number) for number in self._on_record()]
@@ -375,6 +375,9 @@ class VastProvider(Provider):
     def _fresh_orders(self) -> Sequence[Order]:
         """Purchases begun a moment ago, of which no instance is known."""
         return [order for order in self._awaited() if self._waited(order) < self._settling]
+
+    def _counts_for(self, order: Order) -> float:
+        return max(0.0, self._settling - self._waited(order)) if order.instance is None else 0.0
 
     def _awaited(self) -> Sequence[Order]:
         return [order for order in self._orders() if self._is_awaited(order)]
