@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 
 from llmhost.cache.guards.languages import language
@@ -30,6 +30,8 @@ _LONGEST_TURN = 600
 _LONGEST, _FEWEST_WORDS = 300, 3
 #: content words of a turn that others may refer to
 _TOPIC = 2
+#: texts that are not read again while one conversation is looked at
+_REMEMBERED = 128
 
 #: stems, in their order
 _Line = tuple[str, ...]
@@ -357,7 +359,7 @@ def _one_by_one(section: str) -> frozenset[str]:
     return frozenset(_SAME_VERB.get(word, stem(word)) for word in _words(section))
 
 
-@cache
+@lru_cache(_REMEMBERED)
 def _line(text: str) -> _Line:
     """What it says, word by word: numbers in digits, stems, without what is said before one asks and without
     words that say nothing anywhere. "Is" and "are", "do" and "does" are one word."""
@@ -366,7 +368,7 @@ def _line(text: str) -> _Line:
     return tuple(_SAME_VERB.get(word, one) for word, one in both if word not in _words("says nothing"))
 
 
-@cache
+@lru_cache(_REMEMBERED)
 def _content(text: str) -> frozenset[str]:
     """The stems that say something, numbers in digits."""
     return read(in_digits(text)).stem_set - _silent()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from llmhost.answering import standalone
 from llmhost.answering.standalone import objection, shown_turns, tidied
 from llmhost.engines.engine import Message
 
@@ -464,3 +465,10 @@ def test_a_hostile_text_is_read_to_its_end_and_refused(unit: str) -> None:
     text = f"{(unit * 300)[:298]}?"
     shown = shown_turns(turns(*KETTLE), text) or tuple(turns(text))
     assert "too long" not in objection(text, text, shown) != ""
+
+
+def test_of_many_conversations_no_more_than_a_few_texts_stay_in_memory() -> None:
+    for number in range(200):
+        last = f"How much does model {number} cost?"
+        assert objection(last, last, turns("What is the Kestrel kettle?"))
+    assert all(read.cache_info().currsize <= 128 for read in (standalone._line, standalone._content))
