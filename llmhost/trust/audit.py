@@ -20,7 +20,7 @@ from llmhost.answering.question import Event, Question, Reply
 from llmhost.cache.calibration import Label
 from llmhost.cache.contracts import Embedder
 from llmhost.cache.service import SemanticCache
-from llmhost.errors import EngineRefused, EngineUnavailable, LlmhostError, NoWorkerError, StreamBroken
+from llmhost.errors import EngineRefused, EngineUnavailable, NoWorkerError, StreamBroken
 from llmhost.ledger.events import Outcome, engine_event
 from llmhost.ledger.ledger import Ledger
 from llmhost.trust.agreement import Said, agree, answer_similarity, truncate_to_shorter
@@ -169,7 +169,7 @@ class BackgroundAudits:
             self.woken.clear()
             try:
                 audited = await (await self.auditor()).run(_BATCH)
-            except LlmhostError as error:  # what waits is tried again after the next hit
+            except Exception as error:  # noqa: BLE001 - foreseen or not, what waits is tried after the next hit
                 self.warn_once.warn("hits wait to be audited", error)
             else:
                 if audited.left:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from doubles.embedders import WordEmbedder
 from doubles.scripted_pool import ScriptedEngine, pool_of
-from doubles.waiting import LONGEST
+from doubles.waiting import LONGEST, until
 
 from llmhost.answering.answerer import Answerer
 from llmhost.answering.audits import Audit, AuditQueue
@@ -285,7 +285,10 @@ async def test_in_a_process_that_goes_on_a_task_works_off_the_queue_when_it_is_w
     assert await bench.tally() == Tally(right=1)
 
 
-async def test_audits_that_fail_in_the_background_are_told_and_tried_after_the_next_hit(bench: Bench) -> None:
+@pytest.mark.parametrize("failure", [ModelError("missing"), ZeroDivisionError("missing")])
+async def test_audits_that_fail_in_the_background_are_told_and_tried_after_the_next_hit(
+    failure: Exception,
+) -> None:
     told: list[str] = []
     warned = asyncio.Event()
 
@@ -293,12 +296,16 @@ async def test_audits_that_fail_in_the_background_are_told_and_tried_after_the_n
         told.append(words)
         warned.set()
 
+    tries = 0
+
     async def auditor() -> Auditor:
-        raise ModelError("missing")
+        nonlocal tries
+        tries += 1
+        raise failure
 
     async with BackgroundAudits(auditor, WarnOnce(warn)) as audits:
         audits.wake()
         await asyncio.wait_for(warned.wait(), LONGEST)
         audits.wake()
-        await asyncio.sleep(0)
+        await until(lambda: tries == 2)
     assert told == ["hits wait to be audited: missing"]
