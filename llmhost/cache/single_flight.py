@@ -97,7 +97,8 @@ class Follow:
         seen = 0
         async for message in self._channels.messages(self._key):
             if message.get("end"):
-                self.answer = decode_answer(message.get("answer"))
+                answer = message.get("answer")
+                self.answer = decode_answer(answer) if isinstance(answer, str) else None
                 return
             begin, pieces = _checked(message)
             if begin <= seen:  # else what came before is still to be told

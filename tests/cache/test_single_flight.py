@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
@@ -283,3 +284,15 @@ async def test_what_is_no_message_of_a_leader_is_not_heard(
         await redis_client.publish("test:flight:e", message)
         await follower.until_heard(lead, "one")
     await asyncio.wait_for(follower.task, SOON)
+
+
+@pytest.mark.parametrize("answer", [5, ["a"], {"response": "a"}, "a", True])
+async def test_an_end_with_something_else_than_an_answer_has_none(
+    flights: SingleFlight, process: Process, redis_client: Redis, answer: object
+) -> None:
+    async with leading(flights):
+        follower = Following(process())
+        await until_waiting(redis_client)
+        await redis_client.publish("test:flight:e", json.dumps({"end": True, "answer": answer}))
+        await asyncio.wait_for(follower.task, SOON)
+    assert follower.answer is None
