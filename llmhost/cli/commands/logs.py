@@ -51,12 +51,14 @@ async def logs(
     if follow and options.json:
         raise UsageError("--follow is for people; --json prints once", hint="leave one of them out")
     async with wired(options, configured(options, lenient=True)) as wiring:
-        found = (await _read(wiring.provider, worker, lines)).splitlines()
+        # What is new is found by comparing as much of the log as the looks with --follow give.
+        read = (await _read(wiring.provider, worker, max(lines, _WINDOW) if follow else lines)).splitlines()
+        found = read[-lines:]
         if not found:
             out.note(f"{worker} has no log here: it is empty, or its operator keeps it")
         out.result(found, _show, {"worker": worker, "lines": found})
         if follow:
-            await _follow(wiring.provider, worker, found[-_WINDOW:], out)
+            await _follow(wiring.provider, worker, read[-_WINDOW:], out)
 
 
 async def _follow(provider: Provider, worker: str, seen: Sequence[str], out: Output) -> None:

@@ -48,6 +48,7 @@ async def test_follow_goes_on_with_what_is_added_and_ctrl_c_ends_it_cleanly(log:
     with log.open("a") as file:
         file.write("line 201\n")
     await following.until("out", "line 201\n")
+    assert following.seen.decode().splitlines() == ["line 200", "line 201"]
     following.interrupt()
     done = await following.end()
     assert (done.code, done.out, "error" in done.err) == (0, "", False)
