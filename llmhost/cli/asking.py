@@ -17,7 +17,7 @@ import typer
 
 from llmhost.cli.frame import Globals
 from llmhost.cli.output import Output, table
-from llmhost.cli.running import NO_FILE, inputs, load, wired
+from llmhost.cli.running import NO_FILE, configuration_arguments, inputs, load, wired
 from llmhost.cli.text import ENTRY_DIGITS, clean, counted, milliseconds, money, percent, shortened
 from llmhost.errors import EngineError, NoWorkerError, StateError, UsageError
 
@@ -308,10 +308,9 @@ def start_auditing(options: Globals) -> subprocess.Popen[bytes] | None:
         return None
     from llmhost.machine.child import python_command, safe_environment
 
-    config = [] if options.config is None else ["--config", str(options.config.absolute())]
     try:
         return subprocess.Popen(
-            python_command("llmhost", *config, "cache", "audit"),
+            python_command("llmhost", *configuration_arguments(options), "cache", "audit"),
             env=safe_environment(),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,

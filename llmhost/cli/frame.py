@@ -87,8 +87,9 @@ def globals_of(ctx: Context) -> Globals:
 
 
 def _remember(ctx: typer.Context, param: typer.CallbackParam, value: Any) -> None:
-    # Options after the command's name are parsed later, so they win; those not given change nothing.
-    if value:
+    # Options after the command's name are parsed later, so they win; those not given change nothing. An empty
+    # --fleet is given: a script whose variable is empty must not stop the configured fleet instead.
+    if value is not None and value is not False:
         setattr(globals_of(ctx), param.name, value)
 
 

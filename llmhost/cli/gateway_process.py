@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
-from llmhost.cli.running import inputs
+from llmhost.cli.running import configuration_arguments, inputs
 from llmhost.errors import LlmhostError
 
 if TYPE_CHECKING:
@@ -21,6 +21,7 @@ async def ensure_gateway(options: Globals, config: Config) -> GatewayRecord | No
     is not wanted, or cannot be started: that is warned of, and the fleet works without.
     """
     from llmhost.gateway.background import gateway_home
+    from llmhost.machine.child import python_command
 
     if not config.gateway.autostart or options.stateless:
         return None
@@ -33,7 +34,8 @@ async def ensure_gateway(options: Globals, config: Config) -> GatewayRecord | No
             await home.stop()
             with options.output.progress() as progress:
                 progress.update("gateway", "starting")
-                record = await home.start(_command(options))
+                command = python_command("llmhost", *configuration_arguments(options), "serve", "--managed")
+                record = await home.start(command)
                 progress.done("gateway")
     except Exception as error:  # noqa: BLE001 - nothing may hide what was bought
         options.output.warn(f"{error}; `llmhost serve` starts it in the foreground")
@@ -41,15 +43,6 @@ async def ensure_gateway(options: Globals, config: Config) -> GatewayRecord | No
     if record.managed and not record.url.endswith(f":{config.gateway.port}"):
         options.output.warn(f"port {config.gateway.port} is in use, so the gateway listens on {record.url}")
     return record
-
-
-def _command(options: Globals) -> list[str]:
-    """A configuration that was found and not named must be found again: a named one may do more."""
-    from llmhost.machine.child import python_command
-
-    given = [] if options.config is None else ["--config", str(options.config.absolute())]
-    fleet = [] if options.fleet is None else ["--fleet", options.fleet]
-    return python_command("llmhost", *given, *fleet, "serve", "--managed")
 
 
 def running_gateway(options: Globals, fleet: str) -> GatewayRecord | None:

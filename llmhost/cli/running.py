@@ -34,6 +34,7 @@ __all__ = [
     "NO_FILE",
     "Terminated",
     "asynchronous",
+    "configuration_arguments",
     "configured",
     "configured_if_readable",
     "confirm",
@@ -241,7 +242,11 @@ def configured_if_readable(options: Globals, *, warned: bool = True) -> Config:
 
 
 def load(
-    options: Globals, overrides: Mapping[str, Any] | None = None, *, lenient: bool = False
+    options: Globals,
+    overrides: Mapping[str, Any] | None = None,
+    *,
+    lenient: bool = False,
+    environ: Mapping[str, str] = os.environ,
 ) -> LoadedConfig:
     """The configuration. `lenient` is for commands that stop, look or list.
 
@@ -253,6 +258,7 @@ def load(
     """
     from llmhost.config.load import load_config
 
+    options.lenient = lenient  # also where the file cannot be read, and the command goes on without
     if lenient:
         _ensure_state_folder(options)
     path, flags, known = options.config, dict(overrides or {}), None
@@ -261,9 +267,8 @@ def load(
         flags |= {"fleet.name": options.fleet, "fleet.provider": known.provider if known else None}
         if known and known.config and path is None and os.path.lexists(known.config):
             path = Path(known.config)
-    loaded = load_config(path, environ=os.environ, overrides=flags, lenient=lenient)
-    options.warnings = loaded.warnings
-    options.source, options.dropped, options.lenient = loaded.source, loaded.dropped, lenient
+    loaded = load_config(path, environ=environ, overrides=flags, lenient=lenient)
+    options.source, options.warnings, options.dropped = loaded.source, loaded.warnings, loaded.dropped
     if lenient and options.fleet is not None and known is None:
         return replace(loaded, config=_rented_elsewhere(loaded.config, options.fleet))
     return loaded
@@ -292,6 +297,13 @@ def inputs(options: Globals) -> str:
         return inputs_digest(options.config, options.fleet, os.environ, secret_key())
     except (OSError, StateError):
         return ""
+
+
+def configuration_arguments(options: Globals) -> list[str]:
+    """By which another process of llmhost has this one's configuration. One that was found and not named must
+    be found again: a named one may do more."""
+    config = [] if options.config is None else ["--config", str(options.config.absolute())]
+    return config if options.fleet is None else [*config, "--fleet", options.fleet]
 
 
 def show_fleet(options: Globals, loaded: LoadedConfig) -> None:

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING
 
 from llmhost import __version__
 from llmhost.cli.frame import Globals
-from llmhost.cli.running import configured, inputs, process_age, wired
+from llmhost.cli.running import configuration_arguments, configured, inputs, process_age, wired
 from llmhost.errors import ConfigError, LlmhostError, StateError, UsageError
 
 if TYPE_CHECKING:
@@ -219,14 +219,12 @@ class Serving:
     def _command(self, descriptors: Sequence[int]) -> list[str]:
         from llmhost.machine.child import python_command
 
-        options = self.options
-        given = [] if options.config is None else ["--config", str(options.config)]
-        fleet = [] if options.fleet is None else ["--fleet", options.fleet]
+        given = configuration_arguments(self.options)
         files = [word for file in self.files for word in ("-c", str(file))]
         host = self.overrides.get("gateway.host")
         where = [] if host is None else ["--host", str(host)]  # it says who needs an API key
         numbers = ",".join(map(str, (os.getpid(), *descriptors)))
-        return python_command("llmhost", "--quiet", *given, *fleet, "serve", *files, *where, "--on", numbers)
+        return python_command("llmhost", "--quiet", *given, "serve", *files, *where, "--on", numbers)
 
     def _where(self, listener: socket.socket, config: Config) -> str:
         if self.path is not None:

@@ -1,4 +1,4 @@
-"""What a command does while it waits for the operator."""
+"""What is common to commands: their configuration, and what they do while they wait for the operator."""
 
 from __future__ import annotations
 
@@ -7,12 +7,15 @@ import os
 import pty
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
+from plugins.cli import Ran
 
 from llmhost.cli.errors import _describe
-from llmhost.cli.running import confirm, run_async
+from llmhost.cli.frame import Globals
+from llmhost.cli.running import configured_if_readable, confirm, run_async
 
 
 @pytest.fixture
@@ -73,3 +76,19 @@ def test_a_second_interruption_ends_a_clean_up_that_waits_and_says_what_may_be_l
     _, message, hint, code = _describe(caught.value)
     assert (message, code) == ("interrupted: what it began may be half done", 130)
     assert "`llmhost fleets` shows what runs" in (hint or "")
+
+
+@pytest.mark.parametrize("args", [("--fleet", "", "down", "--yes"), ("down", "--yes", "--fleet=")])
+def test_an_empty_name_of_a_fleet_does_not_stand_for_the_configured_one(
+    cli: Callable[..., Ran], args: tuple[str, ...]
+) -> None:
+    ran = cli(*args)
+    assert (ran.code, "`fleet.name` cannot be empty" in ran.stderr) == (2, True)
+
+
+def test_a_command_that_goes_on_without_its_file_is_as_lenient_as_one_with_a_file(tmp_path: Path) -> None:
+    file = tmp_path / "llmhost.yaml"
+    file.write_text("fleet: [\n")
+    options = Globals(config=file)
+    configured_if_readable(options)
+    assert options.lenient

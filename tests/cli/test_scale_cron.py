@@ -55,6 +55,12 @@ def test_the_line_begins_with_its_times_and_every_per_cent_is_marked_for_cron(
     assert line.count("%") == line.count("\\%") > 1
 
 
+def test_the_line_is_for_the_fleet_that_was_named(cli: Run) -> None:
+    printed = cli("--fleet", "blue", "scale", "cron", "--json").json
+    assert "llmhost --fleet blue scale --quiet" in printed["cron"]
+    assert printed["environment_file"].endswith("scale-blue.env")
+
+
 def test_people_get_lines_that_can_be_copied(cli: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "40")
     printed, shown = cli("scale", "cron", "--json").json, cli("scale", "cron").stdout

@@ -68,8 +68,9 @@ def test_the_background_can_be_forbidden() -> None:
 def test_what_is_started_leads_a_session_of_its_own_and_ends(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("LLMHOST_NO_BACKGROUND")
     monkeypatch.setenv("LLMHOST_CONFIG", "/nowhere.yaml")
-    process = start_auditing(Globals())
+    process = start_auditing(Globals(fleet="blue"))
     assert process is not None
+    assert list(process.args)[-4:] == ["--fleet", "blue", "cache", "audit"]  # type: ignore[arg-type]
     assert psutil.Process(process.pid).terminal() is None
     assert process.wait(PATIENCE) == 2
 

@@ -20,7 +20,7 @@ from llmhost.cli.commands.scale_simulate import simulate_trace
 from llmhost.cli.fleet_view import ended_word, follow
 from llmhost.cli.frame import App, Globals, Group, globals_of
 from llmhost.cli.output import table
-from llmhost.cli.running import asynchronous, configured, wired
+from llmhost.cli.running import asynchronous, configured, load, wired
 from llmhost.cli.text import clean, counted, duration
 from llmhost.errors import UsageError
 
@@ -288,17 +288,17 @@ def print_cron(
       llmhost scale cron
       llmhost scale cron --every 5
     """
-    from llmhost.config.load import load_config
     from llmhost.machine.child import python_command
     from llmhost.machine.paths import config_dir, state_dir
 
     options, environ = globals_of(ctx), _Watched(os.environ)
-    loaded = load_config(options.config, environ=environ)
+    loaded = load(options, environ=environ)
     fleet = loaded.config.fleet.name
     file = config_dir() / f"scale-{fleet}.env"
     path, here = shlex.quote(str(file)), shlex.quote(str(Path.cwd()))
     config = ["--config", str(loaded.source.absolute())] if loaded.source else []
-    step = shlex.join(python_command("llmhost", *config, "scale", "--quiet"))
+    named = [] if options.fleet is None else ["--fleet", options.fleet]
+    step = shlex.join(python_command("llmhost", *config, *named, "scale", "--quiet"))
     logger = shutil.which("logger")
     if logger and _SYSTEM_LOG.exists():
         log = f"{shlex.quote(logger)} -t llmhost-scale-{fleet}"
