@@ -240,9 +240,11 @@ class SemanticCache:
         steps.insert(0, self._write(key, packed, lifetime))
         if self.limits is not None:
             steps.append(self.limits.stored(key.entry, size, answer.timestamp))
-        _, *others = map(_sound, await asyncio.gather(*steps, return_exceptions=True))
-        if self.limits is not None:
-            await self._make_room(others[-1])
+        results = await asyncio.gather(*steps, return_exceptions=True)
+        if self.limits is not None:  # first: what it names is noted no more, whatever else failed
+            await self._make_room(_sound(results[-1]))
+        for result in results:
+            _sound(result)
 
     async def _make_room(self, entries: Sequence[str]) -> None:
         """Evicts them. One in the index of another embedder leaves it with the next search that finds it."""

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import pytest
 
+from llmhost.cache.contracts import Embedder, Index
 from llmhost.cache.keys import CacheKey
 from llmhost.cache.limits import CacheLimits
 from llmhost.cache.models import Answer, Hit
 from llmhost.cache.service import SemanticCache
+from llmhost.errors import StoreRefused
 from llmhost.store.keys import NamespaceKeys
 
 if TYPE_CHECKING:
@@ -115,6 +117,27 @@ async def test_answers_that_have_expired_are_not_counted(kept: Callable[..., Kep
     house.now += 3600
     await house.store("third")
     assert await house.among("first", "second", "third") == ["first", "second", "third"]
+
+
+async def test_where_the_index_takes_no_more_the_limit_holds_all_the_same(kept: Callable[..., Kept]) -> None:
+    house = kept(max_entries=1)
+    await house.store("first")
+    embedder, index = await house.cache.embedder_source()
+
+    class FullIndex:
+        bytes_per_entry = 1
+        remove = index.remove
+
+        async def add(self, *_: object) -> None:
+            raise StoreRefused("the index is full")
+
+    async def full() -> tuple[Embedder, Index]:
+        return embedder, cast("Index", FullIndex())
+
+    house.cache.embedder_source = full
+    with pytest.raises(StoreRefused):
+        await house.store("second")
+    assert await house.among("first", "second") == ["second"]
 
 
 async def test_without_limits_nothing_is_noted(kept: Callable[..., Kept], redis_client: Redis) -> None:
