@@ -254,6 +254,13 @@ def test_a_server_with_a_long_path_works_and_leaves_nothing_in_the_temporary_fol
     assert not socket.parent.exists()
 
 
+def test_a_server_whose_temporary_folder_was_cleaned_away_is_stopped_all_the_same(deep: Path) -> None:
+    embedded = EmbeddedRedis(deep)
+    shutil.rmtree(asyncio.run(embedded.ensure_running()).parent)
+    assert asyncio.run(embedded.stop())
+    assert embedded.pid is None
+
+
 def test_a_link_in_place_of_the_temporary_folder_is_not_followed(deep: Path, tmp_path: Path) -> None:
     target = tmp_path / "target"
     target.mkdir(mode=0o700)
