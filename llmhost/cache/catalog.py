@@ -71,19 +71,18 @@ class Catalog:
     async def last_used(self, wanted: Filter, most: int | None = None) -> tuple[Sequence[Entry], int]:
         """As `entries`, and how many there are in all."""
         kept: list[tuple[float, str, Entry]] = []
-        names, count = set[str](), 0
+        names = set[str]()
         async for entry in self.matching(wanted):
-            count += entry.entry not in names
             if entry.entry in names:
                 continue  # a scan may name one twice
+            names.add(entry.entry)
             row = (entry.last_accessed, entry.entry, entry)
             if most is None or len(kept) < most:
                 heapq.heappush(kept, row)
             else:
-                names.discard(heapq.heappushpop(kept, row)[1])
-            names.add(entry.entry)
+                heapq.heappushpop(kept, row)
         kept.sort(key=lambda row: (-row[0], row[1]))
-        return [entry for _, _, entry in kept], count
+        return [entry for _, _, entry in kept], len(names)
 
     async def matching(self, wanted: Filter) -> AsyncIterator[Entry]:
         """The entries in no order; one may come twice."""

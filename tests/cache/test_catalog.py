@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -214,6 +214,18 @@ async def test_the_last_used_of_many_are_listed_with_the_number_of_all(
     entries, total = await catalog.last_used(Filter(), 2)
     assert ([entry.entry for entry in entries], total) == (filled[:2], 3)
     assert await catalog.count() == 3
+
+
+async def test_an_entry_that_a_scan_names_twice_is_counted_once(
+    catalog: Catalog, filled: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def twice(*_: object) -> AsyncIterator[list[str]]:
+        for name in (filled[2], filled[0], filled[2]):
+            yield [name]
+
+    monkeypatch.setattr(walk, "names", twice)
+    entries, total = await catalog.last_used(Filter(), 1)
+    assert ([entry.entry for entry in entries], total) == (filled[:1], 2)
 
 
 async def test_an_entry_has_the_size_of_its_keys_and_its_vector(
