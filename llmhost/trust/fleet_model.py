@@ -144,7 +144,7 @@ class EvaluationStore(Generic[E]):
             found: E = _adapter(self._kind).validate_python(values)
         except ValueError:
             return None
-        numbers = [value for value in _fields(found).values() if isinstance(value, float)]
+        numbers = [value for value in _fields(found).values() if isinstance(value, int | float)]
         return found if found.model == model and all(0 <= number < math.inf for number in numbers) else None
 
 

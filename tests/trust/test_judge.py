@@ -393,7 +393,15 @@ async def test_a_measurement_holds_for_its_model_alone(book: JudgeEvaluationStor
 
 @pytest.mark.parametrize(
     ("field", "value"),
-    [("low", "nan"), ("low", "inf"), ("low", None), ("pairs", "many"), ("p95_ms", ""), ("at", "-1")],
+    [
+        ("low", "nan"),
+        ("low", "inf"),
+        ("low", None),
+        ("pairs", "many"),
+        ("p95_ms", ""),
+        ("at", "-1"),
+        ("yes", "-5"),
+    ],
 )
 async def test_a_measurement_with_a_damaged_or_missing_field_is_none(
     book: JudgeEvaluationStore, redis_client: Redis, field: str, value: str | None
