@@ -27,7 +27,7 @@ _KEY_BYTES = 130
 @dataclass(eq=False)
 class CacheLimits:
     """The limits of one namespace; 0 for none. Bytes are estimated from what was stored lately. `lifetime` is
-    an answer's, seconds. Both methods raise StoreError."""
+    the longest that an answer has, seconds. Both methods raise StoreError."""
 
     client: Redis
     keys: NamespaceKeys

@@ -321,6 +321,11 @@ class CacheConfig(Section):
         """Seconds that an answer is kept whose kind has no lifetime of its own."""
         return self.response_ttl + (self.stale_for or 0.0)
 
+    @property
+    def longest_kept(self) -> float:
+        """Seconds after which every answer has expired, whatever the kind of its question."""
+        return max(self.kept_for, *(lifetime_seconds(written) or 0.0 for _, written in self.lifetimes))
+
 
 class LimitsConfig(Section):
     """Limits for input from outside."""

@@ -133,7 +133,7 @@ class CacheParts:
         async def learn(label: Label) -> None:
             await labels().record(label, time.time())
 
-        limits = CacheLimits(client, self.keys, config.max_entries, config.max_bytes, config.kept_for)
+        limits = CacheLimits(client, self.keys, config.max_entries, config.max_bytes, config.longest_kept)
         return SemanticCache(
             client,
             self.keys,

@@ -65,6 +65,16 @@ async def test_servers_without_digests_share_answers_within_their_fleet_alone(re
     assert await place(fleets[0], redis_client) == places[0]
 
 
+async def test_the_limit_of_the_cache_counts_an_entry_for_as_long_as_its_answer_lives(
+    redis_client: Redis,
+) -> None:
+    lifetimes = {"creative": "5d", "personal": "none"}
+    config = Config.model_validate({"cache": {"max_entries": 1, "lifetimes": lifetimes}})
+    limits = CacheParts(config, print).cache(redis_client).limits
+    assert limits is not None
+    assert limits.lifetime == 5 * 86_400
+
+
 @pytest.mark.parametrize(
     ("name", "kind"),
     [("redis-6.2", "flat"), ("redis-8.2", "vector_set"), ("redis-8.2-search", "vector_set")],

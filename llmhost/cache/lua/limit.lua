@@ -1,7 +1,7 @@
 -- Notes an entry that was stored, and names those that are too many: what was used the longest time ago goes first.
 -- KEYS[1] the entries by their last use   KEYS[2] what was stored lately, to know how large an entry is
 -- ARGV[1] entry   ARGV[2] now, Unix seconds   ARGV[3] its bytes   ARGV[4] most entries, 0 for any number
--- ARGV[5] most bytes, 0 for any number   ARGV[6] most entries named at once   ARGV[7] lifetime of an answer, seconds
+-- ARGV[5] most bytes, 0 for any number   ARGV[6] most entries named at once   ARGV[7] longest lifetime of an answer, seconds
 local now = tonumber(ARGV[2])
 redis.call('ZADD', KEYS[1], now, ARGV[1])
 redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', now - ARGV[7])  -- an answer that was last used then has expired
