@@ -218,6 +218,7 @@ def make_point(part: Sequence[Bucket], totals: Totals, rentals: Sequence[Rental]
     """One stretch of time of a chart."""
     start, end = part[0].start, part[-1].end
     hits, misses = totals.count(Outcome.EXACT, Outcome.SEMANTIC), totals.count(Outcome.MISS)
+    begun = [rental for rental in rentals if rental.started < end]  # what is paid once counts in one point
     return Point(
         start=start,
         end=end,
@@ -229,7 +230,7 @@ def make_point(part: Sequence[Bucket], totals: Totals, rentals: Sequence[Rental]
         hit_ratio=hits / (hits + misses) if hits + misses else None,
         hit_ms=percentile(totals.hit_user_ms, 0.5),
         miss_ms=percentile(totals.miss_user_ms, 0.5),
-        spent_usd=spent(rentals, start, min(end, now)),
+        spent_usd=spent(begun, start, min(end, now)),
         saved_usd=totals.saved_usd,
     )
 

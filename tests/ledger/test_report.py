@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from llmhost.ledger.buckets import MINUTE, Bucket, bucket_of
+from llmhost.ledger.buckets import MINUTE, Bucket, bucket_of, stretches
 from llmhost.ledger.events import Outcome
 from llmhost.ledger.model import Price
 from llmhost.ledger.rentals import Rental
@@ -15,6 +15,7 @@ from llmhost.ledger.report import (
     Report,
     Targets,
     asker_use,
+    make_point,
     make_report,
     trace_rows,
     versus,
@@ -196,3 +197,9 @@ def test_a_trace_has_each_answered_question_and_all_tokens_within_the_minutes_th
     assert [at for at, _, _ in rows] == [10, 30, 50, 130, 150, 170]
     assert [sum(values) for values in zip(*(row[1:] for row in rows), strict=True)] == [20, 14]
     assert {prompt for _, prompt, _ in rows} == {3, 4}
+
+
+def test_what_a_worker_costs_once_is_in_the_one_point_of_the_chart_in_which_it_was_bought() -> None:
+    parts = stretches(MINUTE, 1, 4, now=200.0)
+    bought = [Rental("w", 0.0, started=60.0, ended=60.0, once=5.0)]
+    assert [make_point(part, Totals(), bought, 200.0).spent_usd for part in parts] == [0.0, 5.0, 0.0, 0.0]
