@@ -82,6 +82,7 @@ def secret_key() -> str:
 
 
 _DRAWN = {"owner": 8, "key": 32}  #: random bytes in each file
+_DAMAGED = "remove it, then run `llmhost status`: both are made again, this file and the records of workers"
 _not_read: set[Path] = set()  #: those that this process does without
 
 
@@ -107,17 +108,25 @@ def _drawn_once(name: str) -> str:
     try:
         if not path.exists():
             draft.touch(mode=0o600)
-            draft.write_text(secrets.token_hex(size), encoding="ascii")
+            with draft.open("w", encoding="ascii") as file:
+                file.write(secrets.token_hex(size))
+                file.flush()
+                os.fsync(file.fileno())
             with suppress(FileExistsError):  # another command was faster, and what it drew counts
                 path.hardlink_to(draft)
             draft.unlink()
-        with open_file(path) as file:
-            return file.read().decode("ascii")
+        with open_file(path) as kept:
+            drawn = kept.read().decode("ascii")
+        if len(bytes.fromhex(drawn)) < size:  # as a crash of the machine may leave it
+            raise ValueError("it is too short")
+        return drawn
     except (OSError, ValueError) as error:
         with suppress(OSError):
             draft.unlink(missing_ok=True)
         if path.exists() and path not in _not_read:
-            raise StateError(f"cannot use {path}: {getattr(error, 'strerror', 'it is damaged')}") from error
+            if isinstance(error, OSError):
+                raise StateError(f"cannot use {path}: {error.strerror}") from error
+            raise StateError(f"cannot use {path}: it is damaged", hint=_DAMAGED) from error
         return _drawn_for_now(path, size)
 
 

@@ -86,6 +86,14 @@ def test_a_key_that_is_no_regular_file_is_not_read(state_folder: Path) -> None:
         secret_key()
 
 
+@pytest.mark.parametrize("left", ["", "0123", "no hexadecimal digits"])
+def test_a_key_of_which_a_crash_has_left_a_part_is_not_used(state_folder: Path, left: str) -> None:
+    secret_key()
+    (state_folder / "key").write_text(left)
+    with pytest.raises(StateError, match="key: it is damaged"):
+        secret_key()
+
+
 #: makes the rest of a program one of a user that the system does not know
 NO_HOME = (
     "import os, pwd; os.environ.pop('HOME'); pwd.getpwuid = lambda _: (_ for _ in ()).throw(KeyError()); "
