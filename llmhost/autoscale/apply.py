@@ -76,18 +76,19 @@ class ScaleExecutor:
             FleetBusy, ProviderError, StoreError: the lock was lost, or the fleet cannot be read or drained.
                 What was done until then is in `actions`.
         """
-        remaining = len(checkup.spared) + await self._repair(checkup.broken)
+        remaining = [*(one.worker for one in checkup.spared), *await self._repair(checkup.broken)]
         empty = [w for w in checkup.healthy if w.id in drained and w.id not in decision.revive]
         gone = await self._destroy("finish", empty, _EMPTY)
         if decision.revive:
             await self.buyer.lock.confirm()
             await self.drains.revive(decision.revive)
             self._done("revive", decision.revive, _NEEDED)
-        await self._buy(decision.buy - remaining, [w for w in checkup.healthy if w.id not in gone])
+        present = [*(w for w in checkup.healthy if w.id not in gone), *remaining]
+        await self._buy(decision.buy - len(remaining), present)
         await self._drain([worker for worker in checkup.healthy if worker.id in decision.drain])
 
-    async def _repair(self, broken: Sequence[BrokenWorker]) -> int:
-        """How many of them remain, and are paid for, so that no other may take their place."""
+    async def _repair(self, broken: Sequence[BrokenWorker]) -> Sequence[Worker]:
+        """Those of them that remain, and are paid for, so that no other may take their place."""
         for one in broken:
             if not one.outdated:
                 await self.buyer.records.failed_on(one.worker, one.reason)
@@ -102,7 +103,8 @@ class ScaleExecutor:
             self._done("drain", filter(busy.__contains__, outdated), f"serves another model, {_NO_MORE}")
         reasons = {one.worker.id: one.reason for one in broken}
         empty = [one.worker for one in broken if one.worker.id not in busy]
-        return len(broken) - len(await self._destroy("repair", empty, reasons=reasons))
+        gone = await self._destroy("repair", empty, reasons=reasons)
+        return [one.worker for one in broken if one.worker.id not in gone]
 
     async def _buy(self, count: int, present: Sequence[Worker]) -> None:
         if count <= 0:

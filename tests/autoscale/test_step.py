@@ -128,6 +128,17 @@ async def test_a_third_of_a_small_fleet_is_one_worker(bench: ScaleBench) -> None
     assert bench.workers == ["memory-3", "memory-4"]
 
 
+async def test_a_broken_worker_that_is_left_to_the_next_step_is_taken_for_no_purchase(bench: ScaleBench) -> None:
+    await bench.settled(4)
+    bench.offer(9)
+    bench.silent = {"memory-1", "memory-2"}
+    await bench.run(10)
+    result = await bench.step()
+    assert [action.worker for action in result.actions if action.kind == "repair"] == ["memory-1"]
+    bought = [action.worker for action in result.actions if action.kind == "buy"]
+    assert (bought, bench.workers) == (["memory-5"], ["memory-2", "memory-3", "memory-4", "memory-5"])
+
+
 async def test_boots_that_failed_are_all_replaced_at_once(bench: ScaleBench) -> None:
     bench.traffic.ask(300.0)
     await bench.clock.sleep(120)
