@@ -67,7 +67,8 @@ def purchase_cooldown(failures: Sequence[float], most: int, now: float) -> Block
         return None
     # Once this one is forgotten, fewer than `most` are left.
     until = datetime.fromtimestamp(recent[-most] + FAILURES_COUNT, UTC)
-    message = f"{len(recent)} purchases failed within an hour; no purchases until {until:%H:%M} UTC"
+    # Not how many there are by now: the operator is told once, and the number falls while the hour passes.
+    message = f"{most} purchases failed within an hour; no purchases until {until:%H:%M} UTC"
     return Blocked("failures", message, "`llmhost scale history` shows what went wrong")
 
 

@@ -167,12 +167,15 @@ class ScaleAction:
 
 @dataclass(frozen=True, slots=True)
 class StepResult:
-    """`error` is why less was done than is needed; it has the exit code."""
+    """`error` is why less was done than is needed; it has the exit code. `pause` is since when autoscaling is
+    paused, and by what; None where it is not.
+    """
 
     decision: ScaleDecision
     actions: tuple[ScaleAction, ...] = ()
     warnings: tuple[str, ...] = ()
     error: LlmhostError | None = None
+    pause: str | None = None
 
 
 # Numbers as the autoscaler prints them.

@@ -108,10 +108,9 @@ def _lost(fleet: str, result: StepResult) -> list[Notice]:
 
 def _paused(fleet: str, result: StepResult) -> list[Notice]:
     """After failed purchases, or by `llmhost down`."""
-    blocked, reason = result.decision.blocked, result.decision.reason
-    if blocked is not None and blocked.kind == "failures":
-        reason = blocked.message
-    elif not reason.startswith("paused since"):
+    blocked = result.decision.blocked
+    reason = blocked.message if blocked is not None and blocked.kind == "failures" else result.pause
+    if reason is None:
         return []
     return [
         Notice(

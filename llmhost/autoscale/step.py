@@ -155,14 +155,14 @@ class Scaler:
         except LlmhostError as error:
             return await self._unreadable(error, records), state
         decision = decide(self.scale, snapshot.metrics, snapshot.view, snapshot.now, pause)
-        still_paid = _still_paid(decision, snapshot) if pause else None
+        still_paid = _still_paid(pause, snapshot) if pause else None
         invalid = decision.blocked is not None and decision.blocked.kind == "metrics"
         if dry_run or invalid:
             planned = () if invalid else planned_actions(decision, snapshot.checkup, snapshot.drained)
             missing = _refusal(decision) or still_paid
-            return StepResult(decision, tuple(planned), records.warnings, missing), state
+            return StepResult(decision, tuple(planned), records.warnings, missing, pause), state
         result, state = await self._apply(decision, snapshot, state, buyer)
-        return replace(result, error=result.error or still_paid), state
+        return replace(result, error=result.error or still_paid, pause=pause), state
 
     async def take_snapshot(self, state: ScaleState, buyer: Buyer) -> FleetSnapshot:
         """Asks provider, Redis and every worker, and changes nothing.
@@ -292,14 +292,12 @@ def _refusal(decision: ScaleDecision) -> LlmhostError | None:
     return kind(blocked.message, hint=blocked.hint)
 
 
-def _still_paid(decision: ScaleDecision, snapshot: FleetSnapshot) -> LlmhostError | None:
+def _still_paid(pause: str, snapshot: FleetSnapshot) -> LlmhostError | None:
     """An error where workers of a paused fleet exist: its `llmhost down` did not end all of them."""
     if not snapshot.listed:
         return None
     cost = sum(worker.rate for worker in snapshot.listed)
-    message = (
-        f"{count(len(snapshot.listed))} still listed, ${cost:.2f}/h, and autoscaling is {decision.reason}"
-    )
+    message = f"{count(len(snapshot.listed))} still listed, ${cost:.2f}/h, and autoscaling is {pause}"
     return PartialError(message, hint="`llmhost down` destroys them, `llmhost up` resumes autoscaling")
 
 

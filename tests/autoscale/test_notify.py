@@ -7,6 +7,7 @@ import json
 import os
 import sys
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -79,13 +80,24 @@ def test_other_things_that_a_step_does_are_not_told() -> None:
 
 def test_autoscaling_that_is_paused_is_told_once_for_each_pause() -> None:
     failures = Blocked("failures", "3 purchases failed within an hour; no purchases until 12:00 UTC")
-    for result in (
-        held("the demand is met", failures),
-        held("paused since 2026-11-29 12:00 UTC by `llmhost down`"),
-    ):
+    pause = "paused since 2026-11-29 12:00 UTC by `llmhost down`"
+    for result in (held("the demand is met", failures), replace(held(pause), pause=pause)):
         (notice,) = notices_of("blue", result, Limits(), Spent(), None, NOW)
         assert notice.event == "autoscaling_paused"
     assert ids(held("the demand is met", Blocked("budget", "the budget allows 1 of 2 workers"))) == []
+
+
+def test_a_pause_is_told_once_whatever_else_a_step_says_of_it() -> None:
+    pause = "paused since 2026-11-29 12:00 UTC by `llmhost down`"
+    steps = [
+        replace(held(reason, Blocked("budget", "why")), pause=pause)
+        for reason in (f"1 worker failed; {pause}", f"{pause}; $1.00 spent", f"{pause}; $1.10 spent")
+    ]
+    told = [notices_of("blue", step, Limits(), Spent(), None, NOW) for step in steps]
+    assert {(notice.id, notice.text) for notices in told for notice in notices} == {
+        (f"autoscaling_paused:{pause}", f"P{pause[1:]}.")
+    }
+    assert all(told)
 
 
 def test_a_threshold_that_audits_raised_is_told_once_for_each_time() -> None:

@@ -144,6 +144,13 @@ def test_it_says_when_the_last_one_goes_that_counts() -> None:
     assert judge(100, 1, then, history={"failures": FAILED}).buy == 2
 
 
+def test_it_says_the_same_for_as_long_as_the_time_until_then_is_the_same() -> None:
+    """An operator is told once of what is said twice."""
+    four, three = (judge(100, 1, at, history={"failures": FAILED}).blocked for at in (NOW, NOW + 900))
+    assert four is not None
+    assert four == three
+
+
 def test_fewer_failures_or_older_ones_stop_nothing() -> None:
     assert judge(100, 1, history={"failures": FAILED[:2]}).buy == 2
     assert judge(100, 1, history={"failures": (NOW - 3600, *FAILED[:2])}).buy == 2

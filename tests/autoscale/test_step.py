@@ -350,6 +350,19 @@ async def test_a_paused_step_keeps_to_the_budget_and_buys_nothing(bench: ScaleBe
     assert len(bench.workers) == 1
 
 
+async def test_a_paused_step_says_since_when_though_it_has_more_to_say(bench: ScaleBench) -> None:
+    await bench.settled(2)
+    bench.cloud.undying = set(bench.workers)
+    await by_hand(bench).down()
+    bench.limits = Limits(per_hour=0.1)
+    result = await bench.step(dry_run=True)
+    assert (result.pause or "").endswith("by `llmhost down`; `llmhost up` resumes")
+    assert result.decision.reason.startswith(f"{result.pause}; the budget allows")
+    bench.cloud.fail(bench.workers[0], "stopped")
+    result = await bench.step()
+    assert (result.decision.reason.startswith("1 worker failed; paused"), exit_code(result)) == (True, 4)
+
+
 async def test_a_damaged_pause_is_a_pause(bench: ScaleBench) -> None:
     await bench.redis.hset(FleetKeys(bench.spec.name).scale, "paused", "soon")
     bench.offer(5)
