@@ -128,8 +128,7 @@ class Scaler:
                 for field in state.damaged:
                     records.warn(f"the autoscaler's state in Redis was damaged: {field}")
                 result, state = await self._run(state, buyer, dry_run=False)
-                await self._save(state, result)
-                return result
+                return await self._saved(state, result)
         except FleetBusy as error:
             return StepResult(ScaleDecision("hold", 0, 0, error.message, Observed()))
         except LlmhostError as error:
@@ -255,7 +254,8 @@ class Scaler:
         when = datetime.fromtimestamp(min(since, self.clock.now()), UTC)
         return f"paused since {when:%Y-%m-%d %H:%M} UTC by `llmhost down`; `llmhost up` resumes"
 
-    async def _save(self, state: ScaleState, result: StepResult) -> None:
+    async def _saved(self, state: ScaleState, result: StepResult) -> StepResult:
+        """The result, which says so where it could not be saved: what was done was done all the same."""
         decision = result.decision
         record = StepRecord(
             at=self.clock.now(),
@@ -267,8 +267,12 @@ class Scaler:
             actions=tuple(asdict(action) for action in result.actions),
             blocked=decision.blocked.kind if decision.blocked else None,
         )
-        if self.lock.fence is not None:
-            await self.store.save(state, record, self.lock.fence)
+        try:
+            if self.lock.fence is not None:
+                await self.store.save(state, record, self.lock.fence)
+        except StoreError as error:
+            return replace(result, error=result.error or error)
+        return result
 
 
 def _scaled(worker: Worker, traffic: Traffic) -> ScaledWorker:

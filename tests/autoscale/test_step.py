@@ -12,13 +12,14 @@ import pytest
 from doubles.clock import ManualClock
 from doubles.memory_provider import MemoryCloud, RentingProvider
 from doubles.memory_traffic import MemoryTraffic
-from doubles.scale_bench import ScaleBench, exit_code, kinds
+from doubles.scale_bench import SPEED, ScaleBench, exit_code, kinds
 from redis.asyncio import Redis
 
 from llmhost.autoscale.checkup import SilenceLimits
+from llmhost.autoscale.state import ScaleStateStore
 from llmhost.config.models import RedisConfig
 from llmhost.engines.traffic import Traffic
-from llmhost.errors import ProviderError
+from llmhost.errors import ProviderError, StoreRefused
 from llmhost.fleet.budget import Limits
 from llmhost.fleet.lock import FleetLock
 from llmhost.fleet.providers.static import StaticProvider, StaticServer
@@ -549,6 +550,20 @@ async def test_a_redis_that_returns_empty_terminates_no_worker_and_all_are_known
         assert {(result.decision.action, exit_code(result)) for result in results} == {("hold", 0)}
         assert (await bench.registry.workers()).ids == set(bench.workers)
         assert len(bench.workers) == 3
+
+
+async def test_a_step_that_cannot_be_saved_still_says_what_it_did(bench: ScaleBench) -> None:
+    class Full(ScaleStateStore):
+        async def save(self, *_: object) -> bool:
+            raise StoreRefused("Redis is out of memory")
+
+    bench.traffic.since = bench.clock.now() - 3600
+    bench.traffic.ask(SPEED)
+    await bench.clock.sleep(600)
+    bench.offer(2)
+    result = await bench.make(store=Full(bench.redis, bench.spec.name)).step()
+    assert (kinds(result)[:1], result.decision.action, len(bench.workers) > 0) == (["buy"], "up", True)
+    assert (str(result.error), exit_code(result)) == ("Redis is out of memory", StoreRefused.exit_code)
 
 
 async def test_without_redis_a_step_changes_nothing(
