@@ -229,7 +229,8 @@ async def _post(url: str, body: str, headers: Mapping[str, str]) -> None:
 
     host = urlsplit(url).hostname
     try:
-        async with httpx.AsyncClient(follow_redirects=False) as client:
+        # `_try` has the time limit; httpx has one of 5 s of its own.
+        async with httpx.AsyncClient(follow_redirects=False, timeout=None) as client:  # noqa: S113
             answer = await client.post(url, content=body.encode(), headers=dict(headers))
     except (httpx.HTTPError, httpx.InvalidURL, ValueError) as error:
         raise UnreachableError(f"{host} cannot be reached: {type(error).__name__}") from None

@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import httpx
 import pytest
 from doubles.http_server import HttpServer, Reply, Request
 from pydantic import SecretStr
@@ -152,6 +153,22 @@ async def test_a_webhook_gets_json(receiver: Receiver) -> None:
         "text": NOTICE.text,
         "at": NOW,
     }
+
+
+async def test_a_receiver_may_take_as_long_as_is_configured(
+    receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    allowed: list[Any] = []
+    send = httpx.AsyncHTTPTransport.handle_async_request
+
+    async def spied(transport: httpx.AsyncHTTPTransport, request: httpx.Request) -> httpx.Response:
+        allowed.extend(request.extensions["timeout"].values())
+        return await send(transport, request)
+
+    monkeypatch.setattr(httpx.AsyncHTTPTransport, "handle_async_request", spied)
+    config = NotifyConfig(webhook=SecretStr(receiver.url), timeout=60)
+    assert await Notifier("blue", config).send(NOTICE, NOW) == {"webhook": None}
+    assert set(allowed) == {None}
 
 
 async def test_slack_and_ntfy_get_what_they_understand(receiver: Receiver) -> None:

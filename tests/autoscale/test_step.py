@@ -129,7 +129,9 @@ async def test_a_third_of_a_small_fleet_is_one_worker(bench: ScaleBench) -> None
     assert bench.workers == ["memory-3", "memory-4"]
 
 
-async def test_a_broken_worker_that_is_left_to_the_next_step_is_taken_for_no_purchase(bench: ScaleBench) -> None:
+async def test_a_broken_worker_that_is_left_to_the_next_step_is_taken_for_no_purchase(
+    bench: ScaleBench,
+) -> None:
     await bench.settled(4)
     bench.offer(9)
     bench.silent = {"memory-1", "memory-2"}
