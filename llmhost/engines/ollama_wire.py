@@ -74,21 +74,21 @@ def _asked(request: ChatRequest) -> JsonObject:
 def model_options(request: ChatRequest, context: int) -> JsonObject:
     """The request's `options`, with those that OpenAI's API has as fields."""
     flat = {name: request.fields[name] for name in _OPTIONS if request.fields.get(name) is not None}
-    return {"num_ctx": context, **flat, **(request.fields.get("options") or {})}
+    return {"num_ctx": context, **flat, **wire.sent_object(request.fields, "options")}
 
 
 def _format(response_format: Any) -> Any:
-    """Ollama's `format`; None for plain text."""
+    """Ollama's `format`; None for plain text. Raises EngineRefused."""
     kind = response_format.get("type") if isinstance(response_format, dict) else None
     if kind == "json_object":
         return "json"
     if kind == "json_schema":
-        return wire.child(response_format, "json_schema").get("schema") or "json"
+        return wire.sent_object(response_format, "json_schema").get("schema") or "json"
     return None
 
 
 def _messages(messages: Sequence[Message]) -> list[JsonObject]:
-    """Raises EngineRefused for a part that Ollama has no place for."""
+    """Raises EngineRefused for what is not as OpenAI's API has it, or has no place in Ollama's."""
     names: dict[str, str] = {}  #: of the tools called so far, by the id of the call
     return [_message(message, names) for message in messages]
 
@@ -105,6 +105,8 @@ def _message(message: Message, names: dict[str, str]) -> JsonObject:
     if thinking := fields.get("reasoning_content"):
         written["thinking"] = thinking
     if calls := fields.get("tool_calls"):
+        if not isinstance(calls, list):
+            raise EngineRefused("the `tool_calls` of a message must be a list")
         written["tool_calls"] = [_call(call, names) for call in calls]
     if message.role == "tool":
         name = names.get(str(fields.get("tool_call_id", "")), fields.get("name", ""))
@@ -123,7 +125,7 @@ def _parts(content: str | list[Any] | None) -> tuple[list[str], list[str]]:
         if kind == "text" and isinstance(part.get("text"), str):
             texts.append(part["text"])
         elif kind == "image_url":
-            images.append(_image(part["image_url"]))
+            images.append(_image(part.get("image_url")))
         else:
             raise EngineRefused(f"the engine does not support content of type {wire.shorten(str(kind))!r}")
     return texts, images

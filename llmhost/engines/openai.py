@@ -170,11 +170,12 @@ class OpenAIEngine(HttpEngine):
 
 
 def _fields(fields: Mapping[str, Any]) -> Mapping[str, Any]:
-    """A request's further fields as these servers call them: an option of Ollama has the same name here."""
-    options = fields.get("options") or {}
+    """A request's further fields as these servers call them: an option of Ollama has the same name here.
+    Raises EngineRefused."""
+    options = wire.sent_object(fields, "options")
     written = {name: value for name, value in {**options, **fields}.items() if name not in _OLLAMA}
     if isinstance(think := fields.get("think"), bool):
-        template = {"enable_thinking": think, **(fields.get("chat_template_kwargs") or {})}
+        template = {"enable_thinking": think, **wire.sent_object(fields, "chat_template_kwargs")}
         return {**written, "chat_template_kwargs": template}
     return {**written, "reasoning_effort": think} if think else written
 

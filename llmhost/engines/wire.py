@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
 from llmhost.engines.engine import ChatRequest, Completion, Done, Piece, Sampling
+from llmhost.errors import EngineRefused
 
 __all__ = [
     "BadReply",
@@ -29,6 +30,7 @@ __all__ = [
     "parse",
     "parse_object",
     "sampling_fields",
+    "sent_object",
     "shorten",
     "text",
     "vector",
@@ -210,6 +212,15 @@ def _is_finite(value: Any) -> bool:
 
 
 # Writing a request the way both OpenAI's API and Ollama's want it.
+
+
+def sent_object(fields: Mapping[str, Any], name: str) -> JsonObject:
+    """The object that a client sent under `name`, empty where it sent none. Raises EngineRefused: the worker
+    is not at fault."""
+    value = fields.get(name) or {}
+    if not isinstance(value, dict):
+        raise EngineRefused(f"`{name}` must be an object")
+    return value
 
 
 def chat_fields(request: ChatRequest) -> JsonObject:

@@ -62,6 +62,28 @@ async def test_a_field_that_changes_the_answer_and_that_ollama_lacks_is_refused(
     assert not [request for request in ollama_server.requests if request.path == ollama_server.chat_path]
 
 
+@pytest.mark.parametrize(
+    ("fields", "of_message", "why"),
+    [
+        ({"options": "fast"}, {}, "`options` must be an object"),
+        (
+            {"response_format": {"type": "json_schema", "json_schema": "x"}},
+            {},
+            "`json_schema` must be an object",
+        ),
+        ({}, {"tool_calls": 5}, "the `tool_calls` of a message must be a list"),
+        ({}, {"content": [{"type": "image_url"}]}, "images only as data URLs"),
+    ],
+)
+async def test_what_a_client_wrote_wrongly_is_no_fault_of_the_worker(
+    ollama_side, ask, fields, of_message, why
+):
+    rest = {name: value for name, value in of_message.items() if name != "content"}
+    message = Message("user", of_message.get("content", "Hi"), rest)
+    with pytest.raises(EngineRefused, match=why):
+        await ask(ollama_side.engine(), ChatRequest("tiny", (message,), fields=fields))
+
+
 async def test_a_completion_of_which_a_part_was_read_is_not_whole(ollama_side, completion, ask):
     _, done = await ask(ollama_side.engine(), completion("word " * 400, "word " * 600))
     assert done.finish_reason == "prompt_cut"

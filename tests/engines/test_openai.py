@@ -8,7 +8,7 @@ import pytest
 from doubles.chat_server import vector_of
 from doubles.engine_limits import LIMITS
 
-from llmhost.engines.engine import Done, EmbedRequest, Endpoint
+from llmhost.engines.engine import ChatRequest, Done, EmbedRequest, Endpoint, Message
 from llmhost.engines.openai import OpenAIEngine
 from llmhost.errors import EngineRefused, EngineUnavailable, StreamBroken
 
@@ -27,6 +27,13 @@ async def test_a_question_is_asked_as_the_api_wants_it(openai_side, openai_serve
         "max_tokens": 50,
         "stop": ["END"],
     }
+
+
+@pytest.mark.parametrize("name", ["options", "chat_template_kwargs"])
+async def test_a_field_that_is_no_object_where_one_is_read_is_no_fault_of_the_worker(openai_side, ask, name):
+    wanted = ChatRequest("tiny", (Message("user", "Hi"),), fields={name: "fast", "think": True})
+    with pytest.raises(EngineRefused, match=f"`{name}` must be an object"):
+        await ask(openai_side.engine(), wanted)
 
 
 async def test_a_completion_is_asked_as_the_api_wants_it(openai_side, openai_server, completion, ask):
