@@ -300,7 +300,6 @@ class Pool:
     async def _try(self, wanted: _Wanted) -> tuple[Upstream, Slot] | Full | None:
         """A worker with a slot, if one is free now. None where none of them takes the question."""
         listed = await self._listed(wanted)
-        self._breakers.forget_all_but([upstream.worker_id for upstream in listed])
         untried = {one.worker_id: one for one in listed if one.worker_id not in wanted.tried}
         allowed = [worker for worker in untried if self._breakers.allows(worker)]
         if wanted.tried and not allowed:
@@ -337,11 +336,13 @@ class Pool:
     async def _listed(self, wanted: _Wanted) -> Sequence[Upstream]:
         """The workers there are now: one may have been started since the last time."""
         try:
-            return await self._upstreams(wanted.model)
+            listed = await self._upstreams(wanted.model)
         except LlmhostError:
             if not wanted.tried:
                 raise
             return ()  # why the worker failed says more
+        self._breakers.forget_all_but([upstream.worker_id for upstream in listed])
+        return listed
 
     async def _without_workers(self, wanted: _Wanted) -> Full:
         """It waits for a worker to come. Raises NoWorkerError where none will."""

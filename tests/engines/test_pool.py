@@ -571,6 +571,22 @@ async def test_a_worker_to_which_there_is_no_connection_is_not_asked_by_the_next
     assert (dead.asked, sound.asked) == (1, 5)
 
 
+async def test_what_has_failed_is_not_forgotten_where_the_workers_cannot_be_listed(load, question, breakers):
+    dead = ScriptedEngine(UnreachedWorker("connection refused"))
+    away = NoWorkerError("the list is away")
+    answers: list[Any] = [[free("only", dead)], away, [free("only", dead)]]
+
+    async def listed(_model):
+        if isinstance(answer := answers.pop(0), Exception):
+            raise answer
+        return answer
+
+    pool = Pool(listed, load, 3, breakers=breakers)
+    await events_of(pool.stream(question()))
+    assert isinstance((await events_of(pool.stream(question())))[1], WorkersFailing)
+    assert dead.asked == 1
+
+
 async def test_where_all_have_failed_a_question_fails_at_once_and_says_when_to_ask_again(
     make_pool, question, breakers
 ):
