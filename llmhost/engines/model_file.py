@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from llmhost.errors import ModelError
+from llmhost.errors import ModelError, StateError
 from llmhost.machine.digests import model_digest
 from llmhost.machine.paths import expand
 
@@ -187,16 +187,12 @@ def find_model(model_path: str | None) -> ModelFile:
 
     Raises:
         ModelError: there is no built-in model, and no way to get it.
+        StateError: `model_path` begins with a home folder that is not known.
     """
     if model_path is None:
         path = _from_package() or _from_hub()
         return ModelFile(path, path.stem, packaged=True)
-    try:
-        path = expand(model_path)
-    except RuntimeError as error:  # the home folder of a user who does not exist
-        raise ModelError(
-            f"there is no model file {model_path}", hint="correct `engine.model_path`"
-        ) from error
+    path = expand(model_path)
     return ModelFile(path, path.stem, packaged=False)
 
 
@@ -219,7 +215,7 @@ def configured_digest(model_path: str | None) -> str:
     there is no file to read. Blocks."""
     if model_path is None:
         return _SHA256
-    with suppress(RuntimeError):  # the home folder of a user who does not exist
+    with suppress(StateError):  # the home folder of a user who does not exist
         return model_digest(expand(model_path))
     return ""
 

@@ -150,5 +150,6 @@ def test_a_file_is_hashed_once(hashed, tmp_path):
 
 
 def test_without_a_file_there_is_no_digest_and_the_built_in_model_needs_none(hashed):
-    assert (configured_digest("/nowhere/model.gguf"), configured_digest(None)) == ("", model_file._SHA256)
+    assert configured_digest(None) == model_file._SHA256
+    assert [configured_digest(path) for path in ("/nowhere/model.gguf", "~no-such-user/a.gguf")] == ["", ""]
     assert hashed == []
