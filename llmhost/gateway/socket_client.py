@@ -62,10 +62,10 @@ async def ask_gateway(socket: Path, body: Mapping[str, Any]) -> AsyncGenerator[t
                         raise _error(value)
                     whole = whole or name == "reply"
                     yield name, value
-        except _BROKEN as error:
-            raise EngineUnavailable(f"the gateway broke off: {error}") from error
+        except _BROKEN as error:  # whose words are about HTTP
+            raise _ended_early() from error
     if not whole:
-        raise EngineUnavailable("the gateway ended before the answer did", hint="ask again")
+        raise _ended_early()
 
 
 async def _status(reader: asyncio.StreamReader) -> int:
@@ -80,6 +80,10 @@ async def _lines(reader: asyncio.StreamReader) -> AsyncGenerator[bytes]:
         for line in (await reader.readexactly(size)).splitlines():
             yield line
         await reader.readline()
+
+
+def _ended_early() -> EngineUnavailable:
+    return EngineUnavailable("the gateway ended before the answer did", hint="ask again")
 
 
 def _error(told: Mapping[str, Any]) -> LlmhostError:

@@ -75,5 +75,5 @@ async def test_an_answer_that_breaks_off_is_an_error_and_is_not_asked_again(
     server: Answering, tmp_path: Path, rest: bytes
 ) -> None:
     server.answer = HEAD + rest
-    with pytest.raises(EngineUnavailable):
+    with pytest.raises(EngineUnavailable, match="the gateway ended before the answer did"):
         await asked(tmp_path)
