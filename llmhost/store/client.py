@@ -57,12 +57,12 @@ _THIS_MACHINE = ("localhost", "127.0.0.1", "::1")
 _PROTOCOL = 2
 
 
-def connect(config: RedisConfig, *, socket: Path | None = None) -> Redis:
+def connect(config: RedisConfig, *, socket: Path | None = None, pause: float | None = None) -> Redis:
     """A client that connects with its first command and answers in bytes; `aclose` it when done.
 
     `socket` is the embedded server's; without it, the server that `config` names. Nothing is tried twice:
-    a command on a Redis that hangs fails after `config.timeout` seconds, and those after it at once. Use it
-    inside `translate_errors`.
+    a command on a Redis that hangs fails after `config.timeout` seconds, and those after it at once, for
+    `pause` seconds (5 by default). Use it inside `translate_errors`.
 
     Raises:
         ConfigError: `config` names no server, or one that cannot be: a malformed URL, a bad `ca_file`.
@@ -75,7 +75,7 @@ def connect(config: RedisConfig, *, socket: Path | None = None) -> Redis:
         "client_name": "llmhost",
         "driver_info": None,
     }
-    limits: dict[str, Any] = {"max_connections": MAX_CONNECTIONS, "timeout": config.timeout}
+    limits: dict[str, Any] = {"max_connections": MAX_CONNECTIONS, "timeout": config.timeout, "pause": pause}
     if socket is None and config.sentinel.hosts is not None:
         return client_of(_sentinel_pool(config, limits, options))
     options |= address_options(config, socket)

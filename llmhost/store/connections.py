@@ -79,12 +79,16 @@ class NeverCutPipeline(Pipeline):
 class FailFastPool(BlockingConnectionPool):
     """A pool that waits only once for a server that is away.
 
-    One question uses Redis in several steps: each would wait as long as the first. For some seconds
-    after a connection could not be made, they fail at once instead.
+    One question uses Redis in several steps: each would wait as long as the first. For `pause` seconds
+    (5 by default) after a connection could not be made, they fail at once instead.
     """
 
     _failure: RedisError | OSError | None = None
     _retry_at = 0.0
+
+    def __init__(self, *args: Any, pause: float | None = None, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self._pause = _PAUSE if pause is None else pause
 
     async def get_connection(self, *args: Any, **options: Any) -> Any:
         if self._failure is not None and time.monotonic() < self._retry_at:
@@ -93,7 +97,7 @@ class FailFastPool(BlockingConnectionPool):
             connection = await super().get_connection(*args, **options)  # type: ignore[no-untyped-call]
         except (RedisError, OSError) as error:
             mismatch = await _tls_mismatch(self.connection_class, self.connection_kwargs, error)
-            self._failure, self._retry_at = mismatch or error, time.monotonic() + _PAUSE
+            self._failure, self._retry_at = mismatch or error, time.monotonic() + self._pause
             if mismatch is not None:
                 raise mismatch from error
             raise

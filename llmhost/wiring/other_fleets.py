@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, 
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from llmhost.answering.cache_session import WarnOnce
 from llmhost.config.models import Config, RedisConfig
@@ -70,6 +71,13 @@ class _Listed:
 
     fleets: Mapping[str, Sequence[Worker]]
     source: str | None = None
+
+
+class _Recorded(NamedTuple):
+    """The records of a fleet, and what they know of its workers."""
+
+    records: FleetRecords
+    known: Registered
 
 
 class OtherFleets:
@@ -151,13 +159,13 @@ class OtherFleets:
         named = {worker.id for worker in listed.fleets.get(own.name, ())} if is_own else set()  # shown once
         accounts = {key: listed}
         found = list[OtherFleet]()
-        for fleet in self._rented_fleets([(own.name, key, self._config.redis)] if is_own else []):
-            found.append(
-                await (self._rented_again if fleet.down else self._rented_there)(fleet, accounts, named)
-            )
+        rented = self._rented_fleets([(own.name, key, self._config.redis)] if is_own else [])
+        for fleet, record in zip(rented, await asyncio.gather(*map(self._recorded, rented)), strict=True):
+            there = self._rented_again if fleet.down else self._rented_there
+            found.append(await there(fleet, record, accounts, named))
             named |= {worker.id for worker in found[-1].workers}
-        rented = [name for name, provider in known if provider == "vast"]
-        for name in dict.fromkeys([own.name, *rented] if is_own else rented):
+        names = [name for name, provider in known if provider == "vast"]
+        for name in dict.fromkeys([own.name, *names] if is_own else names):
             self.unread = self.unread or self.moved_redis(name)
         for name in sorted({name for account in accounts.values() for name in account.fleets}):
             self.unread = self.unread or self._unreached_redis(name)
@@ -185,12 +193,20 @@ class OtherFleets:
                 found.append(fleet)
         return found
 
+    async def _recorded(self, fleet: KnownFleet) -> _Recorded:
+        records = await self._records(OtherFleet(fleet.name, "vast", fleet.config, ()))
+        return _Recorded(records, await records.known())
+
     async def _rented_again(
-        self, fleet: KnownFleet, accounts: dict[str | None, _Listed], named: Collection[str]
+        self,
+        fleet: KnownFleet,
+        record: _Recorded,
+        accounts: dict[str | None, _Listed],
+        named: Collection[str],
     ) -> OtherFleet:
         """As `_rented_there`, of a fleet that was taken down here: what cannot be read is no failure."""
         unread, unseen = self.unread, dict(self.unseen_accounts)
-        found = await self._rented_there(fleet, accounts, named)
+        found = await self._rented_there(fleet, record, accounts, named)
         self.unread, self.unseen_accounts = unread, unseen
         return found
 
@@ -232,14 +248,17 @@ class OtherFleets:
         ]
 
     async def _rented_there(
-        self, fleet: KnownFleet, accounts: dict[str | None, _Listed], named: Collection[str]
+        self,
+        fleet: KnownFleet,
+        record: _Recorded,
+        accounts: dict[str | None, _Listed],
+        named: Collection[str],
     ) -> OtherFleet:
         """One fleet with its workers, but for those `named`. `accounts` are what each key shows; that of this
         fleet is added."""
         name, unlisted, workers = fleet.name, tuple[str, ...](), list[Worker]()
         provider, key = self._vast_of(name, fleet.config)
-        records = await self._records(OtherFleet(name, "vast", fleet.config, ()))
-        known = await records.known()
+        records, known = record
         for warning in records.warnings:
             self._warn.warn(f"fleet {name} may not be shown in full", StoreError(warning))
         if records.away:

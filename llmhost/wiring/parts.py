@@ -13,7 +13,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from llmhost.answering.cache_session import WarnOnce
-from llmhost.config.models import Config
+from llmhost.config.models import Config, RedisConfig
 from llmhost.errors import ConfigError, EngineError, LlmhostError, StateError, StoreError, StoreUnavailable
 from llmhost.machine.paths import state_dir
 from llmhost.wiring import questions
@@ -49,6 +49,8 @@ __all__ = ["Wiring"]
 
 #: seconds; an embedded Redis that could not be started is tried again after this time
 _REDIS_PAUSE = 5.0
+#: seconds; as long as a command is at work on other fleets, whose Redis was waited for in vain
+_OTHERS_PAUSE = 60.0
 
 
 class Wiring(AsyncExitStack):
@@ -57,7 +59,14 @@ class Wiring(AsyncExitStack):
     `warn` gets a sentence about what is degraded, `note` about what takes a while.
     """
 
-    def __init__(self, config: Config, *, warn: Callable[[str], None], note: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        config: Config,
+        *,
+        warn: Callable[[str], None],
+        note: Callable[[str], None],
+        client: Redis | None = None,
+    ) -> None:
         super().__init__()
         self._config = config
         self.warn = warn
@@ -74,7 +83,9 @@ class Wiring(AsyncExitStack):
         #: names what the configuration comes from, where a gateway is to be found by it
         self.inputs = ""
         self.caches = questions.CacheParts(config, note)
-        self._client: Redis | None = None
+        self._client = client
+        #: those of other fleets
+        self._clients: list[tuple[RedisConfig, Redis]] = []
         self._redis_failure: StoreUnavailable | None = None
         self._redis_retry_at = 0.0
         self._forgotten: set[str] = set()
@@ -272,13 +283,31 @@ class Wiring(AsyncExitStack):
                 ),
             )
         own, why_not, *_ = read_other(self._config, fleet.name, fleet.provider, fleet.config)
-        other = Wiring(own, warn=self.warn, note=self._note)
+        client = self._client_of(own.redis) if own.redis.is_own and why_not is None else None
+        other = Wiring(own, warn=self.warn, note=self._note, client=client)
         other.lenient, other.stateless = self.lenient, self.stateless
         other.no_redis = self.no_redis if own.redis == self._config.redis else None
         if why_not is not None:
             self.warn_once.warn(f"the Redis of fleet {fleet.name} is not known", why_not)
             other.no_redis = StoreUnavailable(why_not.message, hint=why_not.hint)
         return other
+
+    def _client_of(self, config: RedisConfig) -> Redis | None:
+        """One for all other fleets with this Redis: that it hangs is waited for once, and not once for each
+        fleet and step. None where it is not valid."""
+        from llmhost.store.client import connect
+
+        try:
+            if config == self._config.redis:
+                return self.redis_client()
+            client = next((client for known, client in self._clients if known == config), None)
+            if client is None:
+                client = connect(config, pause=_OTHERS_PAUSE)
+                self.push_async_callback(client.aclose)
+                self._clients.append((config, client))
+        except ConfigError:  # said where it is used
+            return None
+        return client
 
     async def _service(self, provider: Provider, spec: FleetSpec) -> FleetService:
         from llmhost.fleet.pause import NOWHERE
