@@ -1,4 +1,4 @@
-"""The Redis of many fleets accepts connections and never answers: that is waited for once, and at the same time."""
+"""The Redis of many fleets accepts connections and never answers: all are waited for at once, and once."""
 
 from __future__ import annotations
 
