@@ -327,8 +327,8 @@ async def test_hundreds_of_names_in_redis_stop_no_ending(
 ) -> None:
     await market.ok("up", "--gpus", "1", "--yes", "--no-wait")
     with redis.Redis(unix_socket_path=str(redis_server.socket)) as client:
-        (names,) = client.keys("llmhost:fleets:vast:*")
-        client.sadd(names, *(f"ci-{number}" for number in range(300)))
+        for names in client.keys("llmhost:fleets:vast:*"):
+            client.sadd(names, *(f"ci-{number}" for number in range(300)))
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (128, hard))
     try:
