@@ -21,7 +21,7 @@ _LONGEST_MESSAGE = 300
 #: a file that something of ours writes has a name; the output has none
 _NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
-_CREDENTIALS = re.compile(r"(://)[^\s/@]*@|((?:bearer|basic)\s+)\S+", re.IGNORECASE)
+_CREDENTIALS = re.compile(r"(://)[^\s/]*@|((?:bearer|basic)\s+)\S+", re.IGNORECASE)
 _SECRET_NAME = re.compile(r"PASS|SECRET|TOKEN|KEY|CREDENTIAL|AUTH", re.IGNORECASE)
 
 #: characters; a shorter value of such a variable is a switch or a number, and would garble other words.
@@ -82,7 +82,8 @@ def _one_line(text: str) -> str:
 def _without_secrets(text: str) -> str:
     """A safety net: our adapters keep secrets out of messages, but a third-party exception may quote one."""
     text = _CREDENTIALS.sub(lambda match: f"{match[1]}***@" if match[1] else f"{match[2]}***", text)
-    for name, value in os.environ.items():
-        if len(value) >= _SHORTEST_SECRET and _SECRET_NAME.search(name):
+    secrets = [value for name, value in os.environ.items() if _SECRET_NAME.search(name)]
+    for value in sorted(secrets, key=len, reverse=True):  # one may begin with another
+        if len(value) >= _SHORTEST_SECRET:
             text = text.replace(value, "***")
     return text

@@ -17,6 +17,7 @@ from doubles.waiting import wait_until
 from plugins.cli import Ran
 
 from llmhost.cli.app import COMMANDS, execute
+from llmhost.cli.errors import _one_line
 from llmhost.cli.frame import App
 
 SAMPLE = "from llmhost.cli.app import main; from doubles.sample_commands import COMMANDS; main(COMMANDS)"
@@ -268,6 +269,12 @@ def test_an_unexpected_exception_is_one_line_and_with_verbose_a_traceback_both_w
         assert secret not in ran.stderr
     for secret in ("hunter2", "abc.def"):
         assert secret not in verbose.stderr
+
+
+def test_a_secret_that_begins_with_another_is_hidden_to_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("A_TOKEN", "abcdef")
+    monkeypatch.setenv("B_TOKEN", "abcdefghij")
+    assert _one_line("abcdefghij at redis://user:p@ssword@host") == "*** at redis://***@host"
 
 
 def test_a_broken_pipe_that_is_not_stdout_is_an_error() -> None:
