@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -123,7 +124,10 @@ _WORDS = ("none", "default")
 
 
 def _lifetime(value: str) -> str:
-    seconds = lifetime_seconds(value)  # raises ValueError where it is no duration
+    try:
+        seconds = lifetime_seconds(value)
+    except ValueError:
+        seconds = math.nan
     if seconds is not None and value not in _WORDS and not 0.001 <= seconds <= _LONGEST_LIFETIME:
         raise ValueError("a lifetime is `none`, `default`, or between `1ms` and `3650d`")
     return value
@@ -236,7 +240,11 @@ Tenant = Annotated[
 
 
 def _reachable(value: str) -> str:
-    if urlsplit(value).port == 0:
+    try:
+        port = urlsplit(value).port
+    except ValueError as error:
+        raise ValueError("its host or its port is not valid") from error
+    if port == 0:
         raise ValueError("port 0 is no server's")
     return value
 
@@ -245,7 +253,7 @@ def _reachable(value: str) -> str:
 Url = Annotated[
     str,
     Field(max_length=2000, pattern=r"^https?://[^\s/?#@]+(/[^\s?#]*)?$"),
-    AfterValidator(_reachable),  # `port` raises ValueError where it is none
+    AfterValidator(_reachable),
     Allowed("`http://` or `https://` address, with no user name, `?` or `#` in it"),
 ]
 

@@ -369,6 +369,17 @@ def test_an_unknown_key_is_named_with_the_nearest_known_one(
                 " choose another namespace"
             ),
         ),
+        (
+            "cache: {lifetimes: {plain: soon}}\n",
+            (
+                "1: `cache.lifetimes.plain` cannot be `soon`: a lifetime is `none`, `default`, or between "
+                "`1ms` and `3650d`"
+            ),
+        ),
+        (
+            "gateway: {traces: 'http://host:port'}\n",
+            "1: `gateway.traces` cannot be `http://host:port`: its host or its port is not valid",
+        ),
         ("fleet: local\n", "1: `fleet` cannot be text; allowed: mapping of keys"),
         (
             "fleet: {workers: x}\n",
