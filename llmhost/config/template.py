@@ -114,5 +114,12 @@ def _scalar(value: object) -> str:
     """One line of YAML."""
     # Text with a line break or another invisible character can stand in one line in double quotes only.
     style = '"' if isinstance(value, str) and not value.isprintable() else None
-    text = yaml.safe_dump(value, default_style=style, width=sys.maxsize, allow_unicode=True)
+    text = yaml.safe_dump(
+        value,
+        default_style=style,
+        default_flow_style=True,
+        width=sys.maxsize,
+        allow_unicode=True,
+        sort_keys=False,
+    )
     return text.removesuffix("...\n").rstrip("\n")

@@ -38,6 +38,17 @@ def test_with_all_every_key_is_shown(cli: Callable[..., Ran]) -> None:
     assert "Every key has its default." in cli("config", "show").stdout
 
 
+def test_a_list_and_a_mapping_are_shown_on_one_line(cli: Callable[..., Ran], folder: Path) -> None:
+    (folder / "llmhost.yaml").write_text(
+        "fleet:\n  provider: static\n  workers:\n  - url: http://one\n    name: a\n  - url: http://two\n"
+        "engine: {kind: openai, model: m}\ngateway: {aliases: {gpt-4: m, o1: m}}\n"
+    )
+    shown = cli("config", "show", "--json").json
+    values = {one["key"]: one["value"] for one in shown["settings"]}
+    assert values["fleet.workers"] == "[{url: 'http://one', name: a}, {url: 'http://two'}]"
+    assert values["gateway.aliases"] == "{gpt-4: m, o1: m}"
+
+
 def test_no_secret_is_shown(cli: Callable[..., Ran], folder: Path) -> None:
     (folder / "llmhost.yaml").write_text(
         "fleet: {provider: static, workers: [{url: 'http://127.0.0.1:1', token: hush-1}]}\n"
