@@ -175,6 +175,7 @@ class Asker:
                 return await self._show(ask_gateway(socket, body), explain, waiting, on_text)
             except OtherGateway as error:
                 self._options.output.note(f"asked without the gateway: {error}")
+                waiting = _Waiting(self._options.output)
         config = self._configured()
         question = asked.question(config)
         forgotten = len(asked.history) - len(question.history)

@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import socket
+import sys
 from collections.abc import AsyncIterator, Callable
 from functools import partial
 from pathlib import Path
@@ -15,8 +16,10 @@ import httpx
 import psutil
 import pytest
 import yaml
+from doubles.chat_server import Fault
 from doubles.free_port import free_port
 from doubles.openai_server import OpenAIServer
+from doubles.terminal import Terminal
 from doubles.waiting import until
 from plugins.commands import House
 
@@ -156,6 +159,22 @@ async def test_where_everyone_needs_a_key_a_command_asks_by_itself_and_says_why(
     await house.ok("up")
     done = await house.run("ask", "Say hello.")
     assert (done.code, "asked without the gateway: `gateway.keys: always`" in done.err) == (0, True)
+
+
+async def test_a_command_that_asks_by_itself_after_all_still_says_what_it_waits_for(
+    house: House, openai_server: OpenAIServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LLMHOST_GATEWAY__KEYS", "always")
+    await house.ok("up")
+    openai_server.fail(Fault.HANGS)
+    terminal = await Terminal.run([sys.executable, "-m", "llmhost", "ask", "Say hello."], os.environ)
+    try:
+        await terminal.until("asked without the gateway")
+        await terminal.until("waiting for static-")
+        terminal.type("\x03")
+        assert await terminal.end() == 130
+    finally:
+        terminal.close()
 
 
 async def test_a_gateway_that_was_killed_leaves_nothing_that_stands_in_the_way(house: House) -> None:

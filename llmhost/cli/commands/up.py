@@ -30,8 +30,8 @@ from llmhost.cli.running import (
     warn_of_others,
     wired,
 )
-from llmhost.cli.text import clean, credit, money
-from llmhost.errors import Cancelled, LlmhostError, UsageError
+from llmhost.cli.text import clean, counted, credit, money
+from llmhost.errors import Cancelled, UsageError
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -115,7 +115,9 @@ def _show_quote(quote: Quote, console: Console) -> None:
             grid.add_row(clean(offer.id), clean(offer.gpu or "-"), clean(offer.region or "-"), price)
         console.print(grid)
     if quote.missing:
-        console.print(f"No offer fits for {quote.missing} of {quote.plan.create} workers", style="bold")
+        console.print(
+            f"No offer fits for {quote.missing} of {counted(quote.plan.create, 'worker')}", style="bold"
+        )
     console.print(f"Cost: {money(hourly)}/h, {money(hourly * _DAY)}/day, {money(hourly * _MONTH)}/month")
     for row in _budget(quote):
         console.print(_budget_line(row, quote.now))
@@ -247,7 +249,7 @@ async def _up(
             if rented or not approval.is_open:  # before the first purchase there is nothing to report
                 await _say_what_runs(options, wiring, rented)
             raise
-        except LlmhostError:
+        except Exception:
             if rented:
                 await _say_what_runs(options, wiring, rented)
             raise
@@ -287,8 +289,8 @@ class _Approval:
             return
         if not (sys.stdin.isatty() and sys.stderr.isatty()):
             raise UsageError(
-                f"this would buy {len(quote.purchases)} workers, {money(quote.hourly_usd)}/h in all,"
-                " and there is no terminal to ask at",
+                f"this would buy {counted(len(quote.purchases), 'worker')}, {money(quote.hourly_usd)}/h"
+                " in all, and there is no terminal to ask at",
                 hint="pass --yes to buy without being asked, or --dry-run to see the plan",
             )
         with self.progress.paused() if self.progress else nullcontext():
@@ -321,7 +323,7 @@ async def _say_what_runs(options: Globals, wiring: Wiring, rented: set[str]) -> 
     """An interrupted `up` leaves workers behind; the user must know of each."""
     try:
         workers = await wiring.provider.list()
-    except LlmhostError:
+    except Exception:  # noqa: BLE001 - it must not hide what was bought, nor what ended the command
         bought = f": {', '.join(sorted(rented))}" if rented else ""
         options.output.warn(
             f"the running workers cannot be listed{bought}; `llmhost status` shows them later, `llmhost down`"
