@@ -107,10 +107,9 @@ class Serving:
     def _fleets(self) -> Fleets:
         """Raises ConfigError."""
         each = [replace(self.options, config=file) for file in self.files] or [self.options]
-        fleets = [(options, configured(options, self.overrides)) for options in each]
-        for options in each:
+        for options in each:  # before it is read: a change while it is read is then a change
             options.inputs = inputs(options)
-        return fleets
+        return [(options, configured(options, self.overrides)) for options in each]
 
     async def _serve(
         self,

@@ -6,13 +6,17 @@ import asyncio
 import os
 import signal
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from doubles.waiting import LONGEST, until
 from plugins.cli import Ran
 
+from llmhost.cli.frame import Globals
 from llmhost.cli.output import Output
+from llmhost.cli.running import inputs
 from llmhost.cli.serving import Serving, reloading
+from llmhost.config.models import Config
 
 
 def test_a_signal_that_comes_while_a_gateway_starts_does_not_end_it(
@@ -30,6 +34,22 @@ def test_a_signal_that_comes_while_a_gateway_starts_does_not_end_it(
     finally:
         signal.signal(signal.SIGHUP, before)
     assert seen == [signal.SIG_IGN]
+
+
+def test_a_file_that_changes_while_it_is_read_does_not_count_as_the_one_that_is_served(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    file = tmp_path / "llmhost.yaml"
+    file.write_text("fleet: {name: old}\n")
+    read = inputs(Globals(config=file))
+
+    def configured(_options: Globals, _overrides: object) -> Config:
+        file.write_text("fleet: {name: new}\n")
+        return Config()
+
+    monkeypatch.setattr("llmhost.cli.serving.configured", configured)
+    ((options, _),) = Serving(Globals(config=file), (), {}, None, managed=False)._fleets()
+    assert options.inputs == read != inputs(options)
 
 
 async def test_signals_while_the_configuration_is_read_make_it_read_once_more_each_in_turn() -> None:
