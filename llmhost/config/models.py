@@ -396,6 +396,11 @@ class Config(Section):
         return [limit for limit in limits if limit is not None]
 
     @property
+    def has_price_limit(self) -> bool:
+        """Whether anything limits what rented workers may cost."""
+        return bool(self._price_limits)
+
+    @property
     def highest_price(self) -> float:
         """USD an hour that one worker may cost; of a rented one, 0 where nothing limits it."""
         return min(self._price_limits, default=0.0) if self.fleet.rents else self.fleet.price_per_hour
@@ -403,8 +408,9 @@ class Config(Section):
     @property
     def wakes(self) -> bool:
         """Whether a request that finds no worker may have one started; `gateway.wake` None needs more."""
-        limited = bool(self._price_limits)
-        return self.fleet.rents and limited if self.gateway.wake is None else self.gateway.wake
+        if self.gateway.wake is not None:
+            return self.gateway.wake
+        return self.fleet.rents and self.has_price_limit
 
     @property
     def longest_request(self) -> float:

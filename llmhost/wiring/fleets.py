@@ -430,7 +430,7 @@ def make_scaler(provider: Provider, engines: Engines, client: Redis, config: Con
     from llmhost.autoscale.state import ScaleStateStore
     from llmhost.autoscale.step import Scaler
 
-    if provider.rents and not (budget_limits(config).any or config.vast.max_price is not None):
+    if provider.rents and not config.has_price_limit:
         raise ConfigError(
             "`llmhost scale` buys without asking, and nothing limits what it may pay",
             hint="set `fleet.budget.per_hour`, or at least `vast.max_price`, in the configuration",
