@@ -1,6 +1,7 @@
 """Every error that llmhost raises on purpose.
 
 * LlmhostError                    failed                                   exit 1
+  x Cancelled                     the operator was asked, and answered no
   x UsageError                    the command line is invalid                   2
     + ConfigError                 the configuration is invalid                  2
     + PromptTooLong               the question is longer than `limits.max_prompt_chars`
@@ -40,6 +41,7 @@ from __future__ import annotations
 from typing import ClassVar
 
 __all__ = [
+    "Cancelled",
     "ConfigError",
     "ContextExceeded",
     "EngineError",

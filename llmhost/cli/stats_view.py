@@ -24,10 +24,12 @@ if TYPE_CHECKING:
     from llmhost.ledger.report import Elsewhere, Percentiles, Report, Shadow
 
 __all__ = [
+    "WORKER_HEADS",
     "Stats",
     "audited",
     "goal_words",
     "goals",
+    "or_dash",
     "ordered_steps",
     "picture",
     "row_type",
@@ -35,6 +37,7 @@ __all__ = [
     "show_reconciled",
     "show_rows",
     "sparkline",
+    "worker_figures",
 ]
 
 #: how a goal reads to people: its words, its sign, and how to write its figures

@@ -22,6 +22,7 @@ __all__ = [
     "rounded",
     "short_count",
     "shortened",
+    "spent",
     "times",
     "wrapped",
 ]

@@ -351,7 +351,8 @@ class Wiring(AsyncExitStack):
         try:
             forgotten = await (await self.catalog()).forget_of(worker)
         except StoreError as error:
-            self.warn_once.warn(f"answers of {worker} may be in the cache: `cache forget --worker`", error)
+            forget = f"`llmhost cache forget --worker {worker}`"
+            self.warn_once.warn(f"answers of {worker} may stay in the cache until {forget}", error)
         else:
             if forgotten:
                 removed = f"its answers ({len(forgotten):,}) were removed from the cache"

@@ -13,7 +13,7 @@ import typer
 from llmhost.cli.frame import Globals, globals_of
 from llmhost.cli.output import table
 from llmhost.cli.running import asynchronous, configured, wired
-from llmhost.cli.text import milliseconds
+from llmhost.cli.text import clean, milliseconds
 from llmhost.errors import LlmhostError
 
 if TYPE_CHECKING:
@@ -188,7 +188,7 @@ def _show_workers(report: BenchReport, console: Console) -> None:
     for one in report.workers:
         first = "-" if one.first_token_ms is None else milliseconds(one.first_token_ms)
         speed, rate = _number(one.tokens_per_s), _number(one.queries_per_minute)
-        grid.add_row(one.worker, one.gpu, first, speed, rate, f"{low:g} to {high:g}")
+        grid.add_row(one.worker, clean(one.gpu), first, speed, rate, f"{low:g} to {high:g}")
     if len(report.workers) > 1:
         count = len(report.workers)
         paper = f"{low * count:g} to {high * count:g}"
@@ -196,7 +196,7 @@ def _show_workers(report: BenchReport, console: Console) -> None:
     console.print(grid)
     for one in report.workers:
         if one.failure:
-            console.print(f"{one.worker}: {one.failure}", style="red")
+            console.print(f"{one.worker}: {clean(one.failure)}", style="red")
 
 
 def _number(value: float | None) -> str:

@@ -338,7 +338,7 @@ def _show_entry(output: Entry, console: Console) -> None:
     grid.add_row("entry", output.entry)
     grid.add_row("question", clean(output.question))
     grid.add_row("scope", output.scope)
-    grid.add_row("embedder", output.embedder or "none: the question is too long to embed")
+    grid.add_row("embedder", clean(output.embedder) or "none: the question is too long to embed")
     grid.add_row("hits", f"{output.hit_count:,}")
     grid.add_row("created", ago(output.created, now))
     grid.add_row("last used", ago(output.last_accessed, now))

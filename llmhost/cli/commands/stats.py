@@ -218,10 +218,8 @@ async def _collect(
 
 
 async def _top_questions(wiring: Wiring, config: Config) -> Sequence[Entry]:
-    """Those that the cache answered most often, without personal ones and those that are
-    denied. Where each user has a cache of its
-    own, what is asked there is private: then none.
-    """
+    """Those that the cache answered most often, without personal ones and those that are denied. Where each
+    user has a cache of its own, what is asked there is private: then none."""
     from llmhost.answering.admission import admit
 
     if config.gateway.user_header is not None:
