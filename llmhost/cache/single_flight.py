@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from llmhost.cache.models import Answer
 from llmhost.cache.stored import answer_of, decode_answer, encode_answer
 from llmhost.errors import StoreError
-from llmhost.store.client import is_sharded, load_script, text, translate_errors
+from llmhost.store.client import is_sharded, load_script, run_or_undo, text, translate_errors
 from llmhost.store.keys import NamespaceKeys
 
 if TYPE_CHECKING:
@@ -140,11 +140,10 @@ class SingleFlight:
         """
         key = self._keys.flight(flight)
         lead = Lead(self, key)
-        with translate_errors():
-            pipeline = self._client.pipeline(transaction=False)
-            pipeline.set(key, lead.token, nx=True, px=round(_LIFETIME * 1000))
-            pipeline.get(self._keys.response(entry))
-            leads, stored = await pipeline.execute()
+        pipeline = self._client.pipeline(transaction=False)
+        pipeline.set(key, lead.token, nx=True, px=round(_LIFETIME * 1000))
+        pipeline.get(self._keys.response(entry))
+        leads, stored = await run_or_undo(pipeline.execute(), lead.end)
         lead.stored = answer_of(stored, entry)
         if not leads:
             yield Follow(self._channels, key)

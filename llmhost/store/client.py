@@ -6,12 +6,15 @@ returns.
 
 from __future__ import annotations
 
+import asyncio
 import math
 import ssl
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from functools import cache
 from importlib import resources
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import SplitResult, parse_qs, unquote, urlsplit
 
 from redis.asyncio import (
@@ -26,7 +29,7 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
 from llmhost.config.redis import parse_addresses
-from llmhost.errors import ConfigError
+from llmhost.errors import ConfigError, StoreError
 from llmhost.machine.paths import expand
 from llmhost.store.cluster import ClusterClient
 from llmhost.store.connections import MAX_CONNECTIONS, FailFastPool, SentinelPool, client_of
@@ -43,10 +46,13 @@ __all__ = [
     "is_sharded",
     "load_script",
     "place_of",
+    "run_or_undo",
     "server_time",
     "text",
     "translate_errors",
 ]
+
+_T = TypeVar("_T")
 
 _UNIX: dict[str, Any] = {"connection_class": UnixDomainSocketConnection}
 _THIS_MACHINE = ("localhost", "127.0.0.1", "::1")
@@ -115,6 +121,21 @@ async def execute(client: Redis, *command: Any) -> Any:
     """Runs a command that redis-py has no method for. Raises StoreError."""
     with translate_errors():
         return await client.execute_command(*command)  # type: ignore[no-untyped-call]
+
+
+async def run_or_undo(command: Awaitable[_T], undo: Callable[[], Awaitable[object]]) -> _T:
+    """What the command gives. Redis carries it out although the task that waits for it is cancelled: then it
+    is undone, once it has ended, so that the two cannot pass each other on two connections. Raises
+    StoreError."""
+    task = asyncio.ensure_future(command)
+    try:
+        with translate_errors():
+            return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await asyncio.gather(task, return_exceptions=True)
+        with suppress(StoreError):
+            await undo()
+        raise
 
 
 # The options of the connection: which server, as which user, with which certificate.

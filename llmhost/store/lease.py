@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 import secrets
-from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from llmhost.errors import StoreError, StoreRefused
-from llmhost.store.client import load_script, translate_errors
+from llmhost.errors import StoreRefused
+from llmhost.store.client import load_script, run_or_undo, translate_errors
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis
@@ -62,15 +60,8 @@ class Lease:
     async def take(self) -> int | None:
         """The fence, which is larger each time; None while another holder has the lease."""
         self._fence = None
-        try:
-            with translate_errors():
-                fence = await self._take(
-                    keys=[self._key], args=[self._holder, self._lifetime, _LONGEST + _SLACK]
-                )
-        except asyncio.CancelledError:  # Redis may have given it to us all the same
-            with suppress(StoreError):
-                await self.give_back()
-            raise
+        taking = self._take(keys=[self._key], args=[self._holder, self._lifetime, _LONGEST + _SLACK])
+        fence = await run_or_undo(taking, self.give_back)
         if fence is not None:
             if not isinstance(fence, int):
                 raise StoreRefused("what Redis says of the fleet's lock makes no sense")

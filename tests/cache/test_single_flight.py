@@ -296,3 +296,16 @@ async def test_an_end_with_something_else_than_an_answer_has_none(
         await redis_client.publish("test:flight:e", json.dumps({"end": True, "answer": answer}))
         await asyncio.wait_for(follower.task, SOON)
     assert follower.answer is None
+
+
+@pytest.mark.parametrize("turns", range(1, 12))
+async def test_a_process_that_gives_up_while_it_asks_who_leads_holds_nobody_up(
+    flights: SingleFlight, process: Process, turns: int
+) -> None:
+    assert await joined(flights, "other")  # so that it has a connection
+    task = asyncio.create_task(joined(flights))
+    for _ in range(turns):
+        await asyncio.sleep(0)
+    task.cancel()
+    await asyncio.wait([task])
+    assert await asyncio.wait_for(joined(process()), SOON) is True
