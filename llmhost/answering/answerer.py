@@ -210,7 +210,7 @@ class Answerer:
                     and (found_by is session or not self._is_stale(answer))
                 ),
             )
-            session.available = found_by.available
+            session.available, session.has_redis = found_by.available, found_by.has_redis
         served = asked.lookup.served
         if served is None:
             return None
@@ -486,7 +486,7 @@ class Answerer:
     async def _record(self, counted: Sequence[tuple[_Asked, QuestionEvent]]) -> None:
         """Counts questions, and the hits on their entries. Where Redis is away, this only warns."""
         counted = [
-            (asked, event) for asked, event in counted if asked.session is None or asked.session.available
+            (asked, event) for asked, event in counted if asked.session is None or asked.session.has_redis
         ]
         if self.ledger is not None and counted:
             try:

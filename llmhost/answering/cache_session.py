@@ -181,7 +181,7 @@ class CacheSessions:
             return None
         session = CacheSession(self, question, key)
         if self.away_until is not None and self.clock() < self.away_until:
-            session.available = False
+            session.available = session.has_redis = False
         elif not self.sure and self.restore is not None:
             try:
                 await self.restore()
@@ -235,12 +235,14 @@ class CacheSessions:
 
 @dataclass(slots=True)
 class CacheSession:
-    """What the cache can still do for one question; `available` turns False when Redis is away."""
+    """What the cache can still do for one question. `available` turns False when Redis is away, and when a
+    step fails for a reason that was not foreseen; `has_redis` only when Redis is away."""
 
     sessions: CacheSessions
     question: Question
     key: CacheKey
     available: bool = True
+    has_redis: bool = True
 
     @property
     def flight_name(self) -> str:
@@ -367,6 +369,7 @@ class CacheSession:
         """As `CacheSessions.failed`."""
         if not self.sessions.failed(error):
             self.available = False
+            self.has_redis = self.has_redis and not isinstance(error, StoreError)
 
 
 class _Degrading:
