@@ -35,6 +35,7 @@ __all__ = [
     "check_budget",
     "check_cluster",
     "check_costs",
+    "check_gateway",
     "check_index",
     "check_machine",
     "check_masters",
@@ -48,6 +49,7 @@ __all__ = [
     "check_server",
     "check_starting",
     "check_state",
+    "check_switch",
     "fail",
     "from_error",
     "ok",
@@ -375,12 +377,15 @@ def check_account(account: Account | None, workers: Iterable[Worker]) -> Check:
     return ok("account", detail)
 
 
-def check_gateway(keys: int, proxy: str | None) -> Check:
-    """One that other machines reach; `keys` are the API keys that are valid."""
+def check_gateway(keys: int | None, proxy: str | None) -> Check:
+    """One that other machines reach; `keys` are the API keys that are valid, None where that is not known."""
+    tls = "a certificate of its own" if proxy is None else f"TLS of the proxy at {proxy}"
+    if keys is None:
+        detail = f"{tls}; its API keys are not known while the embedded Redis does not run"
+        return warn("gateway", detail, "`llmhost keys ls` starts it, and shows them")
     if not keys:
         fix = "llmhost keys add --tenant NAME"
         return fail("gateway", "other machines reach it and there is no API key, so it does not start", fix)
-    tls = "a certificate of its own" if proxy is None else f"TLS of the proxy at {proxy}"
     return ok("gateway", f"{keys} {'API key' if keys == 1 else 'API keys'}, {tls}")
 
 

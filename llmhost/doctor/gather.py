@@ -171,6 +171,8 @@ def _idle_redis(embedded: EmbeddedRedis) -> Check:
 
 async def _gateway(wiring: Wiring, config: GatewayConfig) -> Sequence[Check]:
     certificate_of(config)
+    if not await _redis_runs(wiring):
+        return [checks.check_gateway(None, config.behind_proxy)]
     now = wiring.now()
     stored = await (await make_key_store(wiring)).keys(now)
     valid = sum(one.key is not None and not one.key.is_expired(now) for one in stored)
@@ -260,7 +262,7 @@ class FleetProbes:
         workers = await self._list()
         known = None
         with suppress(StoreError):  # reported by the probe of Redis
-            if await self._redis_runs():
+            if await _redis_runs(self._wiring):
                 registry = make_registry(await self._wiring.redis(), fleet_spec(self._config), self._config)
                 registered = await registry.known(self._wiring.now())
                 self._wiring.provider.learn(registered.begun)
@@ -318,12 +320,12 @@ class FleetProbes:
             return [from_error(name, error)]
 
     async def _spent(self) -> Spent:
-        if not await self._redis_runs():
+        if not await _redis_runs(self._wiring):
             return Spent()
         rentals = await (await self._wiring.ledger()).rentals()
         return spent_now(rentals, self._wiring.now())
 
-    async def _redis_runs(self) -> bool:
-        """Whether there is a Redis to ask; asking for a client of the embedded one would start it."""
-        embedded = self._wiring.embedded_redis
-        return embedded is None or await embedded.is_running()
+
+async def _redis_runs(wiring: Wiring) -> bool:
+    """Whether there is a Redis to ask; asking for a client of the embedded one would start it."""
+    return wiring.embedded_redis is None or await wiring.embedded_redis.is_running()

@@ -67,12 +67,22 @@ async def try_worker_user(client: Redis, worker: Redis, config: Config) -> Seque
     Raises StoreUnavailable where a connection is lost.
     """
     mark = secrets.token_hex(8)
+    trial = _names(config)[1].flight(mark)
+    with translate_errors():
+        await client.set(trial, b"1", px=_LIFETIME)
+    try:
+        return [await _check_worker_user(worker, config, mark)]
+    finally:
+        with suppress(StoreError), translate_errors():
+            await client.delete(trial)
+
+
+async def _check_worker_user(worker: Redis, config: Config, mark: str) -> Check:
+    """The operator has just written the key of the flight `mark`."""
     fleet, cache = _names(config)
     readable = (fleet.trust("verified"), fleet.weights)
     rights = "give it the rights that docs/worker.md names, and no others"
     trial, failures = cache.flight(mark), _Failures()
-    with translate_errors():
-        await client.set(trial, b"1", px=_LIFETIME)
     ours = [name for name in keys(config, mark) if name.startswith(f"{config.cache.namespace}:")]
     await _try_scripts(worker, ours, failures)
     await _try_channel(worker, trial, failures)
@@ -81,16 +91,16 @@ async def try_worker_user(client: Redis, worker: Redis, config: Config) -> Seque
             await worker.hgetall(name)
     if failures.found:
         refused = [name for _, names in failures.found.values() for name in names]
-        return [fail(_OF_WORKERS, f"the user of workers is refused {', '.join(refused[:_NAMED])}", rights)]
+        return fail(_OF_WORKERS, f"the user of workers is refused {', '.join(refused[:_NAMED])}", rights)
     with translate_errors():
         if await worker.get(trial) != b"1":
             detail = "`redis.worker_url` leads to another Redis than yours, or to another database"
-            return [fail(_OF_WORKERS, detail, "write the address there by which workers reach yours")]
+            return fail(_OF_WORKERS, detail, "write the address there by which workers reach yours")
     others = [name for name in keys(config, mark) if name not in (*ours, *readable)]
     reached = await _reached(worker, [*others, GatewayKeys.all, GatewayKeys.key(mark)], readable)
     if reached:
-        return [fail(_OF_WORKERS, f"the user of workers can use {', '.join(reached[:_NAMED])}", rights)]
-    return [ok(_OF_WORKERS, "the user of workers reaches the cache and nothing else")]
+        return fail(_OF_WORKERS, f"the user of workers can use {', '.join(reached[:_NAMED])}", rights)
+    return ok(_OF_WORKERS, "the user of workers reaches the cache and nothing else")
 
 
 async def _reached(worker: Redis, names: Sequence[str], readable: Sequence[str]) -> Sequence[str]:

@@ -412,13 +412,14 @@ def test_a_pause_warns_and_with_workers_that_cost_money_it_is_a_failure(workers:
 @pytest.mark.parametrize(
     ("keys", "proxy", "level", "words"),
     [
+        (None, None, "warn", "not known while the embedded Redis does not run"),
         (0, None, "fail", "no API key"),
         (1, None, "ok", "1 API key, a certificate of its own"),
         (2, "10.0.0.5", "ok", "2 API keys, TLS of the proxy at 10.0.0.5"),
     ],
 )
 def test_a_gateway_that_other_machines_reach_needs_a_key(
-    keys: int, proxy: str | None, level: str, words: str
+    keys: int | None, proxy: str | None, level: str, words: str
 ) -> None:
     check = checks.check_gateway(keys, proxy)
     assert (check.level, words in check.detail) == (level, True)

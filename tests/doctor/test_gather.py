@@ -17,7 +17,7 @@ from plugins.redis_servers import RedisServer
 
 from llmhost.config.models import Config
 from llmhost.doctor.checks import Check, fail, run_checks
-from llmhost.doctor.gather import FleetProbes
+from llmhost.doctor.gather import FleetProbes, probes
 from llmhost.errors import ConfigError, ProviderError
 from llmhost.fleet.models import Market, Offer, Worker, WorkerState
 from llmhost.wiring import Wiring
@@ -197,4 +197,12 @@ async def test_probing_starts_no_redis(provider: RentedProvider, state_folder: P
     provider.workers = [make_worker("vast-1", url=None)]
     checks = await checks_of(provider, config(budget={"per_hour": 1}))
     assert (checks["budget"].ok, checks["orphans"].ok) == (True, True)
+    assert not (state_folder / "redis").exists()
+
+
+async def test_to_ask_for_the_keys_of_a_gateway_starts_no_redis(state_folder: Path) -> None:
+    public = Config.model_validate({"gateway": {"host": "0.0.0.0", "behind_proxy": "10.0.0.5"}})  # noqa: S104
+    async with Wiring(public, warn=lambda _: None, note=lambda _: None) as wiring:
+        (probe,) = (probe for probe in probes(wiring, public) if probe.name == "gateway")
+        assert [check.level for check in await probe.run()] == ["warn"]
     assert not (state_folder / "redis").exists()
