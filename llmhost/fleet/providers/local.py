@@ -12,6 +12,7 @@ import secrets
 import socket
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -215,11 +216,13 @@ class LocalProvider(Provider):
         return WorkerState.FAILED, folder.failure() or "its process has ended: it crashed, or was killed"
 
     def _drop_old_logs(self) -> None:
-        """Keeps the newest logs of workers that are gone."""
+        """Keeps the newest logs of workers that are gone. One that cannot be removed keeps no worker from
+        starting."""
         living = {folder.id for folder in self._folders()}
         old = [path for path in self._logs.glob("*.log") if path.stem not in living]
-        for path in sorted(old, key=lambda path: path.stat().st_mtime, reverse=True)[_LOGS_KEPT:]:
-            path.unlink(missing_ok=True)
+        for path in sorted(old, key=lambda path: path.lstat().st_mtime, reverse=True)[_LOGS_KEPT:]:
+            with suppress(OSError):
+                path.unlink()
 
 
 def _is_free(port: int) -> bool:

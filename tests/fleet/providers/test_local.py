@@ -169,6 +169,18 @@ async def test_only_the_newest_logs_of_ended_workers_are_kept(
     assert left == {f"local-{number:06x}" for number in range(10, 30)}
 
 
+@pytest.mark.parametrize("make", [Path.mkdir, lambda path: path.symlink_to("away")], ids=["folder", "link"])
+async def test_what_lies_among_the_logs_keeps_no_worker_from_starting(
+    quick_provider: Make, fleet_folder: Path, make: Callable[[Path], None]
+) -> None:
+    logs = fleet_folder / "logs"
+    logs.mkdir(parents=True)
+    for number in range(30):
+        make(logs / f"local-{number:06x}.log")
+    worker = await quick_provider().create(make_spec())
+    assert worker.log.endswith(f"{worker.id}.log")
+
+
 async def test_the_end_of_a_long_log_is_read(quick_provider: Make, fleet_folder: Path) -> None:
     logs = fleet_folder / "logs"
     logs.mkdir(parents=True)
