@@ -58,6 +58,7 @@ ENGINE = "ollama"  #: the only one that vast.ai's workers run
 _HOURS_A_MONTH = 720.0  #: disk is priced by 30 days: what vast.ai's own examples come to
 _SSH_PORT = 22
 _YEAR_5138 = 1e11  #: Unix seconds; a larger number is none
+_MOST_BILLED = 1e9  #: USD of one item; a larger number is none
 
 #: actual_status -> how far it has come, as long as it may still become a worker
 _STAGES = {None: "rented", "created": "rented", "scheduling": "rented", "running": "installing"}
@@ -278,7 +279,11 @@ def _traffic(items: Any) -> float:
         for item in (items if isinstance(items, list) else ())
         if isinstance(item, dict) and item.get("type") not in ("gpu", "disk")
     ]
-    return sum(float(amount) for amount in amounts if isinstance(amount, (int, float)))
+    return sum(
+        float(amount)
+        for amount in amounts
+        if isinstance(amount, int | float) and abs(amount) < _MOST_BILLED  # which NaN is not
+    )
 
 
 class _Account(Answer):

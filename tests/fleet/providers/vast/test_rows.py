@@ -601,6 +601,12 @@ def test_odd_items_of_a_charge_are_no_obstacle(items: Any) -> None:
     assert read.usd == 0.42
 
 
+def test_an_amount_of_traffic_that_is_no_sum_of_money_counts_as_none() -> None:
+    odd = [{"type": "bwd", "amount": amount} for amount in (10**400, float("nan"), float("inf"), "1", 0.02)]
+    (read,) = read_charges([charge(items=odd)], "test")
+    assert read.traffic == 0.02
+
+
 @pytest.mark.parametrize(
     "changes",
     [
