@@ -125,12 +125,13 @@ class Ledger:
         where nothing was counted."""
         with translate_errors():
             kept = await self._client.zrange(self._keys.ledger_periods, 0, -1)
-        starts: dict[str, int] = {}
+        starts: dict[str, float] = {}
         for name in kept:
             if not isinstance(name, (bytes, str)):
                 continue
-            _, period, start = text(name).rsplit(":", 2)
-            starts[period] = min(int(start), starts.get(period, int(start)))
+            *_, period, start = "", *text(name).rsplit(":", 2)
+            if (at := amount(start)) is not None:
+                starts[period] = min(at, starts.get(period, at))
         if (day := starts.get(DAY.name)) is None:
             return None
         finest = (starts[period.name] for period in (MINUTE, HOUR) if period.name in starts)

@@ -17,6 +17,7 @@ from llmhost.ledger.buckets import HOUR, Bucket, percentile
 from llmhost.ledger.events import Outcome, QuestionEvent, engine_event
 from llmhost.ledger.ledger import Ledger, boot_seconds, learned_boot
 from llmhost.store.client import connect
+from llmhost.store.keys import FleetKeys
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis
@@ -266,3 +267,11 @@ async def test_the_first_question_is_known_as_exactly_as_it_is_kept(ledger: Ledg
     assert await ledger.first() == (NOW - 3_600) // 60 * 60
     await ledger.record(replace(HIT, at=NOW - 100 * 86_400.0))
     assert await ledger.first() == (NOW - 100 * 86_400) // 60 * 60
+
+
+async def test_what_another_program_put_among_the_periods_is_left_out(
+    ledger: Ledger, redis_client: Redis
+) -> None:
+    await ledger.record(MISS)
+    await redis_client.zadd(FleetKeys("fleet").ledger_periods, {"odd": 1, "llmhost:fleet:day:soon": 2})
+    assert await ledger.first() == NOW // 60 * 60
