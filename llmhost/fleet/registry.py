@@ -62,8 +62,8 @@ _NOT_THE_MACHINES = {"outbid", "stopped", "frozen", "unknown", "offline", "relab
 
 
 def is_machines_fault(worker: Worker) -> bool:
-    """Whether a worker that failed speaks against its machine."""
-    return worker.stage not in _NOT_THE_MACHINES
+    """Whether a worker that failed speaks against its machine; never where that has no name."""
+    return bool(worker.machine) and worker.stage not in _NOT_THE_MACHINES
 
 
 @dataclass(frozen=True, slots=True)
@@ -469,7 +469,7 @@ class FleetRecords:
 
     async def failed_on(self, worker: Worker, reason: str) -> None:
         """Nothing is bought on its machine for now, where it is the machine's fault."""
-        if worker.machine and is_machines_fault(worker):
+        if is_machines_fault(worker):
             self._bad.add(worker.machine)
             ban = Ban(reason, self._clock.now())
             await self._try(self._registry, lambda registry: registry.ban(worker.machine, ban))

@@ -221,6 +221,14 @@ async def test_a_plan_is_only_a_plan(bench: Any) -> None:
 # Down and status
 
 
+async def test_a_plan_has_what_takes_the_place_of_a_worker_that_died(bench: Any) -> None:
+    """Machines without a name are not all the machine that failed."""
+    await bench.make().up(2)
+    bench.cloud.fail("memory-1", "killed")
+    quote = await bench.make().plan(2)
+    assert (quote.plan.create, len(quote.purchases)) == (1, 1)
+
+
 async def test_down_takes_all_workers_down(bench: Any) -> None:
     await bench.make().up(2)
     result = await bench.make().down()
