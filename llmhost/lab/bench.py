@@ -12,10 +12,10 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
 
-from llmhost.answering.question import Event, Question, Reply, Text
+from llmhost.answering.question import Event, Question, Reply
 from llmhost.engines.engine import ChatRequest, Delta, Done
 from llmhost.engines.pool import Upstream
-from llmhost.errors import EngineError, LlmhostError
+from llmhost.errors import EngineError, EngineRefused, LlmhostError
 
 __all__ = [
     "PUBLISHED",
@@ -189,8 +189,6 @@ class Bench:
             async for event in self.ask(question):
                 if isinstance(event, Reply):
                     return event.source, (self.clock() - began) * 1000
-                if isinstance(event, Text):
-                    continue
         except LlmhostError as error:
             if error.message not in self.notes:
                 self.notes.append(error.message)
@@ -203,10 +201,10 @@ class Bench:
         try:
             for number in range(self.workload.alone + 1):  # the first one warms it up
                 first, speed = await self._stream(upstream)
-                if number or self.workload.alone == 0:
+                if number:
                     firsts.append(first)
                     speeds += [speed] if speed is not None else []
-        except EngineError as error:
+        except (EngineError, EngineRefused) as error:
             return None, None, error.message
         return percentile_of(firsts, 0.5), percentile_of(speeds, 0.5), ""
 
@@ -242,7 +240,7 @@ class Bench:
             began = self.clock()
             try:
                 answers = await asyncio.gather(*(slot(upstream) for _ in range(self.slots)))
-            except EngineError as error:
+            except (EngineError, EngineRefused) as error:
                 return None, error.message
             return sum(answers) / (self.clock() - began) * 60, ""
 

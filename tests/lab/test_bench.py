@@ -11,7 +11,7 @@ from llmhost.answering.question import Event, Latency, Question, Reply, Text
 from llmhost.cache.models import Answer
 from llmhost.engines.engine import ChatRequest, Done, Message
 from llmhost.engines.pool import Upstream
-from llmhost.errors import EngineUnavailable, StoreUnavailable
+from llmhost.errors import EngineRefused, EngineUnavailable, LlmhostError, StoreUnavailable
 from llmhost.lab.bench import Bench, Workload, percentile_of
 
 WORK = Workload(hits=4, trips=3, misses=2, alone=3, rounds=2)
@@ -95,11 +95,15 @@ async def test_a_worker_is_measured_alone_and_with_all_its_slots(house: House) -
     assert report.queries_per_minute == pytest.approx(a.queries_per_minute + b.queries_per_minute)
 
 
-async def test_a_worker_that_fails_is_named_and_the_others_are_measured(house: House) -> None:
-    broken = upstream("broken", EngineUnavailable("connection refused"))
-    report = await house.bench().run([broken, upstream("w", "a", DONE)], cached=True)
+@pytest.mark.parametrize(
+    "error", [EngineUnavailable("connection refused"), EngineRefused("the engine refuses this request")]
+)
+async def test_a_worker_that_fails_is_named_and_the_others_are_measured(
+    house: House, error: LlmhostError
+) -> None:
+    report = await house.bench().run([upstream("broken", error), upstream("w", "a", DONE)], cached=True)
     failed, works = report.workers
-    assert (failed.failure, failed.queries_per_minute) == ("connection refused", None)
+    assert (failed.failure, failed.queries_per_minute) == (error.message, None)
     assert (works.failure, report.queries_per_minute) == ("", works.queries_per_minute)
 
 
