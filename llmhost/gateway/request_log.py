@@ -13,12 +13,12 @@ import threading
 from collections.abc import Callable
 from contextlib import suppress
 from datetime import UTC, datetime
-from pathlib import Path
 
 import orjson
 
 from llmhost.errors import StateError
 from llmhost.gateway.record import RequestRecord
+from llmhost.machine.paths import expand
 
 __all__ = ["RequestLog", "log_line"]
 
@@ -71,7 +71,7 @@ class RequestLog:
 
     def __init__(self, where: str, warn: Callable[[str], None]) -> None:
         """Raises StateError where the file cannot be opened."""
-        self._path = None if where == "stderr" else Path(where).expanduser()
+        self._path = None if where == "stderr" else expand(where)
         self._warn = warn
         self._warned = False
         self.dropped = 0

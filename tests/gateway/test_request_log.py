@@ -115,3 +115,5 @@ def test_a_line_that_was_cut_off_is_not_continued(tmp_path: Path, monkeypatch: p
 def test_a_log_that_cannot_be_opened_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(StateError, match="the request log cannot be opened"):
         RequestLog(str(tmp_path / "no" / "log"), lambda _: None)
+    with pytest.raises(StateError, match="the home folder in ~no-such-user"):
+        RequestLog("~no-such-user/log", lambda _: None)
