@@ -95,10 +95,7 @@ def _written(chats: Sequence[Chat]) -> bytes:
         and all(isinstance(message.content, str) and not message.fields for message in chat.messages)
         for chat in chats
     )
-    try:
-        return orjson.dumps(chats) if plain else b""
-    except TypeError:  # half a character of a text has no bytes
-        return b""
+    return orjson.dumps(chats) if plain else b""
 
 
 def questions_of(
