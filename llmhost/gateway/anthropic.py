@@ -16,8 +16,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter
 
 from llmhost.answering.question import Reply
 from llmhost.engines.engine import Message, Sampling, ToolCall
-from llmhost.errors import EngineError
-from llmhost.gateway.chat import BlockOrder, Chat, Choice, content_of, merge_calls, stop_texts
+from llmhost.gateway.chat import BlockOrder, Chat, Choice, calls_with_arguments, content_of, stop_texts
 from llmhost.gateway.faults import BadRequest, Fault
 from llmhost.gateway.fields import ANTHROPIC
 from llmhost.gateway.ids import new_id
@@ -443,13 +442,8 @@ class MessageWriter:
         if choice.text:
             content.append({"type": "text", "text": choice.text})
         cut = finish_reason(reply) == "length"
-        for call in merge_calls(choice.calls):
-            called = _tool_use(call)
-            arguments = _arguments(call)
-            if arguments is not None:
-                content.append({**called, "input": arguments})
-            elif not cut:  # of a call that was cut off, the stop reason tells
-                raise EngineError("the engine called a tool with arguments that are not a JSON object")
+        for call, arguments in calls_with_arguments(choice.calls, cut=cut):
+            content.append({**_tool_use(call), "input": arguments})
         return self._message(
             content or [{"type": "text", "text": ""}],
             self._usage(reply),
@@ -538,16 +532,6 @@ class MessageWriter:
 def _tool_use(call: ToolCall) -> dict[str, Any]:
     id = call.id if _CALL_ID.fullmatch(call.id) else new_id("toolu_")
     return {"type": "tool_use", "id": id, "name": call.name}
-
-
-def _arguments(call: ToolCall) -> orjson.Fragment | None:
-    """The JSON object that the arguments are; None where they are none."""
-    arguments = call.arguments or "{}"
-    try:
-        read = orjson.loads(arguments)
-    except orjson.JSONDecodeError:
-        return None
-    return orjson.Fragment(arguments) if isinstance(read, dict) else None
 
 
 def _event(kind: str, **fields: Any) -> bytes:

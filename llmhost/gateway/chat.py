@@ -2,16 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
+
+import orjson
 
 from llmhost.answering.question import Event, Reply, Text
 from llmhost.engines.engine import Completion, Message, Sampling, Thought, ToolCall
 from llmhost.errors import StreamBroken
 from llmhost.gateway.faults import Fault
 
-__all__ = ["BlockOrder", "Chat", "ChatWriter", "Choice", "content_of", "merge_calls", "stop_texts"]
+__all__ = [
+    "BlockOrder",
+    "Chat",
+    "ChatWriter",
+    "Choice",
+    "calls_with_arguments",
+    "content_of",
+    "merge_calls",
+    "stop_texts",
+]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,6 +131,31 @@ def merge_calls(pieces: Sequence[ToolCall]) -> Sequence[ToolCall]:
             known.arguments + piece.arguments,
         )
     return [merged[index] for index in sorted(merged)]
+
+
+def calls_with_arguments(
+    pieces: Sequence[ToolCall], *, cut: bool
+) -> Iterator[tuple[ToolCall, orjson.Fragment]]:
+    """The calls that these pieces make, each with the JSON object of its arguments. Of an answer that was
+    `cut` off, a call whose arguments are not whole is left out: the reason of its end tells of that.
+
+    Raises StreamBroken where an engine gave no JSON object.
+    """
+    for call in merge_calls(pieces):
+        arguments = call.arguments or "{}"
+        if _is_object(arguments):
+            yield call, orjson.Fragment(arguments)
+        elif not cut:
+            raise StreamBroken(
+                f"the engine called the tool {call.name!r} with arguments that are no JSON object"
+            )
+
+
+def _is_object(text: str) -> bool:
+    try:
+        return isinstance(orjson.loads(text), dict)
+    except orjson.JSONDecodeError:
+        return False
 
 
 def content_of(parts: Sequence[Mapping[str, Any]]) -> str | list[Any]:

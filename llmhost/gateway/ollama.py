@@ -16,8 +16,7 @@ from pydantic import Field, TypeAdapter
 
 from llmhost.answering.question import Reply
 from llmhost.engines.engine import Completion, Message, Sampling, ToolCall
-from llmhost.errors import StreamBroken
-from llmhost.gateway.chat import Chat, Choice, merge_calls, stop_texts
+from llmhost.gateway.chat import Chat, Choice, calls_with_arguments, stop_texts
 from llmhost.gateway.faults import BadRequest, Fault
 from llmhost.gateway.fields import GENERATED, OLLAMA, SERVER_OPTIONS, UnreadFields
 from llmhost.gateway.openai import Body, finish_reason
@@ -262,8 +261,8 @@ class _Writer(ABC):
         self._calls: list[ToolCall] = []
 
     @abstractmethod
-    def part(self, text: str, thought: str = "", calls: Sequence[ToolCall] = ()) -> dict[str, Any]:
-        """A piece of the answer in the API's own fields."""
+    def part(self, text: str, thought: str = "", calls: Sequence[Any] = ()) -> dict[str, Any]:
+        """A piece of the answer in the API's own fields; `calls` as `_calls` writes them."""
 
     def loaded(self, *, unloads: bool) -> object:
         """The answer to a request without a question, which loads or unloads a model."""
@@ -272,7 +271,7 @@ class _Writer(ABC):
     def whole(self, choices: Sequence[Choice]) -> object:
         (choice,) = choices
         assert choice.reply is not None  # noqa: S101 - a choice is whole with its reply
-        part = self.part(choice.text, choice.thought, merge_calls(choice.calls))
+        part = self.part(choice.text, choice.thought, _calls(choice.calls, choice.reply))
         return self._object({**part, **_logprobs(choice.logprobs)}, done=True, **_ending(choice.reply))
 
     def begin(self) -> bytes:
@@ -297,7 +296,7 @@ class _Writer(ABC):
         return b""
 
     def finish(self, index: int, reply: Reply) -> bytes:  # noqa: ARG002
-        calls = merge_calls(self._calls)
+        calls = _calls(self._calls, reply)
         called = self._line(self.part("", calls=calls)) if calls else b""
         return called + self._line(self.part(""), done=True, **_ending(reply))
 
@@ -317,14 +316,14 @@ class _Writer(ABC):
 class ChatWriter(_Writer):
     """`/api/chat`."""
 
-    def part(self, text: str, thought: str = "", calls: Sequence[ToolCall] = ()) -> dict[str, Any]:
+    def part(self, text: str, thought: str = "", calls: Sequence[Any] = ()) -> dict[str, Any]:
         return {"message": {"role": "assistant", "content": text, **_more(thought, calls)}}
 
 
 class GenerateWriter(_Writer):
     """`/api/generate`. There is no `context`, which is optional: a cached answer does not have its tokens."""
 
-    def part(self, text: str, thought: str = "", calls: Sequence[ToolCall] = ()) -> dict[str, Any]:
+    def part(self, text: str, thought: str = "", calls: Sequence[Any] = ()) -> dict[str, Any]:
         return {"response": text, **_more(thought, calls)}
 
 
@@ -333,23 +332,21 @@ def timestamp(at: datetime | None = None) -> str:
     return (at or datetime.now(UTC)).isoformat().replace("+00:00", "Z")
 
 
-def _more(thought: str, calls: Sequence[ToolCall]) -> dict[str, Any]:
+def _more(thought: str, calls: Sequence[Any]) -> dict[str, Any]:
     more: dict[str, Any] = {"thinking": thought} if thought else {}
-    if calls:
-        more["tool_calls"] = [_tool_call(index, call) for index, call in enumerate(calls)]
-    return more
+    return {**more, "tool_calls": list(calls)} if calls else more
 
 
-def _tool_call(index: int, call: ToolCall) -> dict[str, Any]:
-    """Raises StreamBroken where its arguments are no JSON object."""
-    try:
-        arguments = orjson.loads(call.arguments or "{}")
-    except ValueError:
-        arguments = None
-    if not isinstance(arguments, dict):
-        raise StreamBroken(f"the engine called the tool {call.name!r} with arguments that are no JSON object")
-    id = {"id": call.id} if call.id else {}
-    return {**id, "function": {"index": index, "name": call.name, "arguments": arguments}}
+def _calls(pieces: Sequence[ToolCall], reply: Reply) -> Sequence[dict[str, Any]]:
+    """Raises StreamBroken where the arguments of one are no JSON object, although the answer is whole."""
+    calls = calls_with_arguments(pieces, cut=finish_reason(reply) == "length")
+    return [
+        {
+            **({"id": call.id} if call.id else {}),
+            "function": {"index": index, "name": call.name, "arguments": arguments},
+        }
+        for index, (call, arguments) in enumerate(calls)
+    ]
 
 
 def _logprobs(logprobs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

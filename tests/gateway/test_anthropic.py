@@ -254,7 +254,7 @@ async def test_arguments_that_are_no_object_are_the_engine_s_error(
     client: anthropic.AsyncAnthropic, house: House
 ) -> None:
     calls_a_tool(house, piece('{"a": ', id="c1", name="now"))
-    with pytest.raises(anthropic.InternalServerError, match="not a JSON object"):
+    with pytest.raises(anthropic.InternalServerError, match="no JSON object"):
         await client.messages.create(**ASKED, tools=[TOOL])
 
 

@@ -234,6 +234,23 @@ async def test_a_call_whose_arguments_are_no_object_is_the_engine_s_fault(
             pass
 
 
+async def test_a_call_that_was_cut_off_is_left_out_and_the_reason_of_the_end_says_so(
+    client: ollama.AsyncClient, house: House
+) -> None:
+    call = {
+        "index": 0,
+        "id": "c1",
+        "type": "function",
+        "function": {"name": "now", "arguments": '{"city": "R'},
+    }
+    house.engine.pieces, house.engine.finish_reason = ("1",), "length"
+    house.engine.piece = lambda text: house.engine.delta({"tool_calls": [call]})  # type: ignore[assignment,method-assign]
+    whole = await client.chat("tiny", ASKED, tools=[now])
+    parts = [part async for part in await client.chat("tiny", ASKED, tools=[now], stream=True)]
+    assert (whole.done_reason, parts[-1].done_reason) == ("length", "length")
+    assert not any(part.message.tool_calls for part in (whole, *parts))
+
+
 @pytest.mark.parametrize(
     ("keep_alive", "reason"), [(None, "load"), ("5m", "load"), (0, "unload"), ("0", "unload")]
 )
