@@ -21,6 +21,7 @@ from llmhost.cache.contracts import Embedder
 from llmhost.cache.keys import normalise
 from llmhost.cache.models import Answer, CacheDecision, Candidate, Objection, Verdict
 from llmhost.cache.policy import VERIFIER_FLOOR, CachePolicy, Thresholds, threshold_with_doubt
+from llmhost.lab.bench import percentile_of
 from llmhost.lab.pairs import Pair, sample
 from llmhost.trust.judge import JudgeEvaluation, Trial, evaluation_of
 
@@ -351,7 +352,7 @@ def assess(
     """All figures; `show` of the disagreements at most, those first of which the policy was surest."""
     curve = frontier(outcomes, calibration)
     accepted = _split(outcome for outcome in outcomes if outcome.accepted)
-    taken = sorted(outcome.ms for outcome in outcomes if outcome.ms is not None)
+    taken = [outcome.ms for outcome in outcomes if outcome.ms is not None]
     wrong = (outcome for outcome in outcomes if outcome.accepted != outcome.pair.same)
     return Evaluation(
         policy=policy,
@@ -365,7 +366,7 @@ def assess(
         recall=_share(accepted.same, curve.same),
         false_accept_rate=_share(accepted.different, curve.different),
         by_kind=_by_kind(outcomes),
-        latency_ms=LatencyPercentiles(_nearest_rank(taken, 0.50), _nearest_rank(taken, 0.99)),
+        latency_ms=LatencyPercentiles(percentile_of(taken, 0.50), percentile_of(taken, 0.99)),
         skipped_lines=skipped_lines,
         exact=sum(outcome.exact for outcome in outcomes),
         unread=sum(outcome.unread for outcome in outcomes),
@@ -433,10 +434,6 @@ def _by_guard(outcomes: Iterable[PairOutcome]) -> dict[str, GuardCounts]:
         guard: GuardCounts(seen[True, True], seen[True, False], seen[False, True], seen[False, False])
         for guard, seen in busiest
     }
-
-
-def _nearest_rank(ordered: Sequence[float], share: float) -> float | None:
-    return ordered[max(0, math.ceil(share * len(ordered)) - 1)] if ordered else None
 
 
 def _reliability(outcomes: Iterable[PairOutcome]) -> list[ReliabilityBand]:
