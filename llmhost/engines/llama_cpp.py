@@ -50,7 +50,7 @@ class WorkerSpec:
 
 
 def write_spec(folder: Path, spec: WorkerSpec) -> None:
-    """Leaves the worker its orders, readable by its owner alone. Raises StateError."""
+    """Writes the worker's specification, readable by its owner alone. Raises StateError."""
     write_json(folder / SPEC_FILE, asdict(spec))
 
 
@@ -60,9 +60,9 @@ def read_spec(folder: Path) -> WorkerSpec:
     try:
         spec = WorkerSpec(**json.loads(path.read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError, RecursionError) as error:
-        raise StateError(f"cannot read the worker's orders {path}") from error
+        raise StateError(f"cannot read the worker's specification {path}") from error
     if not spec.token:  # llama.cpp would serve every client
-        raise StateError(f"the worker's orders {path} hold no token")
+        raise StateError(f"the worker's specification {path} has no token")
     return spec
 
 
