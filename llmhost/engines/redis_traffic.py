@@ -219,7 +219,7 @@ class RedisLoad:
         self._clock = clock
         self._away_until = -math.inf
         #: requests that Redis may still count although they have no slot and do not wait: on these workers
-        self._owed: dict[str, Sequence[str]] = {}
+        self._owed: dict[str, frozenset[str]] = {}
         self._giving_back = asyncio.Lock()
         self._repaying: asyncio.Task[None] | None = None
         self._tasks: set[asyncio.Task[None]] = set()
@@ -281,8 +281,8 @@ class RedisLoad:
         return True
 
     def _owe(self, request: str, workers: Sequence[str]) -> None:
-        if len(self._owed) < _MOST_OWED:
-            self._owed[request] = workers
+        if request in self._owed or len(self._owed) < _MOST_OWED:
+            self._owed[request] = self._owed.get(request, frozenset()) | frozenset(workers)
         if self._repaying is None or self._repaying.done():
             self._repaying = asyncio.create_task(self._repay())
 
@@ -305,8 +305,9 @@ class RedisLoad:
                     pipeline.zrem(self._keys.load(worker), request)
             with translate_errors():
                 await pipeline.execute()
-            for request in owed:
-                self._owed.pop(request, None)
+            for request, workers in owed.items():
+                if self._owed[request] is workers:  # else there is more of it since
+                    del self._owed[request]
 
     async def _acquire_shared(
         self, workers: Sequence[str], again: bool, affine: bool, request: str, wait: float | None = None

@@ -7,11 +7,13 @@ import time
 from collections import Counter
 
 import pytest
+from doubles.clock import ManualClock
 from doubles.fleet_values import ORIGIN
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llmhost.config.models import RedisConfig
+from llmhost.engines.load import Full, Slot, Ticket
 from llmhost.engines.redis_traffic import RedisLoad, RedisTraffic
 from llmhost.engines.traffic import BUCKET, KEPT, Traffic, Work, WorkerTraffic
 from llmhost.errors import StoreRefused, StoreUnavailable
@@ -214,6 +216,28 @@ async def test_the_question_of_a_process_that_died_is_in_flight_until_its_time_i
     assert await traffic.in_flight(["a"]) == {"a": 1}
     assert (await traffic.read(["a"])).workers["a"].in_flight == 1
     assert await redis_client.zcard("llmhost:test:load:a") == 1
+
+
+async def test_the_slot_of_a_request_that_gave_up_is_free_although_the_reply_that_gave_it_was_lost(
+    redis_client, monkeypatch
+):
+    clock = ManualClock()
+    load = RedisLoad(redis_client, "test", 60, clock=clock.monotonic)
+    take = load._acquire
+
+    async def lose_reply(keys, arguments):
+        await take(keys, arguments)
+        raise StoreUnavailable("the connection was lost")
+
+    monkeypatch.setattr(load, "_acquire", lose_reply)
+    without_redis, ticket = await load.acquire(["a"]), Ticket(30)
+    await clock.sleep(60)  # then Redis is asked again
+    assert isinstance(await load.acquire_or_wait(["a"], ticket), Full)
+    await load.give_up(ticket)
+    await load.release(without_redis)
+    monkeypatch.setattr(load, "_acquire", take)
+    await clock.sleep(60)
+    assert isinstance(await load.acquire_or_wait(["a"], Ticket(30)), Slot)
 
 
 async def test_a_worker_delivers_what_all_its_places_do_together(load, traffic):
