@@ -248,7 +248,11 @@ class RedisLoad:
 
     async def give_up(self, ticket: Ticket) -> None:
         await self._local.give_up(ticket)
-        self._owe(ticket.request, ())
+        await self._forget(ticket.request)
+
+    async def _forget(self, request: str) -> None:
+        """It waits no more."""
+        self._owe(request, ())
         if self._clock() >= self._away_until:
             with suppress(StoreError):
                 await self._give_back()
@@ -318,13 +322,16 @@ class RedisLoad:
             return await asyncio.shield(taking)
         except asyncio.CancelledError:
             # The command is carried out all the same, and its slot would be taken for `lifetime`.
-            await self._uncut(self._undo(taking))
+            await self._uncut(self._undo(taking, request))
             raise
 
-    async def _undo(self, taking: asyncio.Future[Slot | Full | None]) -> None:
+    async def _undo(self, taking: asyncio.Future[Slot | Full | None], request: str) -> None:
         await asyncio.wait([taking])
-        if taking.exception() is None and isinstance(slot := taking.result(), Slot):
-            await self.release(slot)
+        found = None if taking.exception() else taking.result()
+        if isinstance(found, Slot):
+            await self.release(found)
+        elif found is not None:
+            await self._forget(request)
 
     async def _uncut(self, step: Coroutine[Any, Any, None]) -> None:
         """Runs to its end, although the request whose it is may be cut off meanwhile, more than once."""

@@ -240,6 +240,28 @@ async def test_the_slot_of_a_request_that_gave_up_is_free_although_the_reply_tha
     assert isinstance(await load.acquire_or_wait(["a"], Ticket(30)), Slot)
 
 
+async def test_a_request_that_is_cut_off_while_it_asks_for_a_slot_is_waited_for_no_more(
+    load, traffic, monkeypatch
+):
+    take, asked, go = load._acquire, asyncio.Event(), asyncio.Event()
+
+    async def reply_late(keys, arguments):
+        found = await take(keys, arguments)
+        asked.set()
+        await go.wait()
+        return found
+
+    for _ in range(PLACES):
+        await load.acquire(["a"])
+    monkeypatch.setattr(load, "_acquire", reply_late)
+    asking = asyncio.create_task(load.acquire_or_wait(["a"], Ticket(30)))
+    await asked.wait()
+    asking.cancel()
+    go.set()
+    await asyncio.wait([asking])
+    assert (asking.cancelled(), (await traffic.read(["a"])).waiting) == (True, 0)
+
+
 async def test_a_worker_delivers_what_all_its_places_do_together(load, traffic):
     for _ in range(ENOUGH):
         await answer(load, Work(100, 10.0), beside=PLACES - 1)
