@@ -105,7 +105,7 @@ def brings_own_data(text: str) -> str:
 
 @lru_cache(_REMEMBERED)
 def _own_data(piece: str) -> str:
-    lower = _lower(piece)
+    lower = piece.lower()
     return _shown(_find("own data", lower) or _find("names", piece))
 
 
@@ -125,7 +125,7 @@ def _kind(read: str, allow: tuple[str, ...]) -> Admitted:
 
 
 def _kind_of_sentence(sentence: str) -> Admitted:
-    lower = _unwrapped(_lower(sentence))
+    lower = _unwrapped(sentence.lower())
     for kind, strong, weak, general in _ORDER:
         found = _find(strong, lower)
         if not found and weak and not _find(general, lower):
@@ -217,14 +217,11 @@ def _tidied(text: str) -> str:
     return "\n".join(line for line in lines if line)
 
 
-def _lower(text: str) -> str:
-    return text.lower()
-
-
 def _unquoted(quotation: re.Match[str]) -> str:
     """What a text says with a quotation: nothing where it is about those words, else the words."""
-    lower = _lower(quotation.string[: quotation.start()]), _lower(quotation.string[quotation.end() :])
-    before, after = lower[0].rpartition("\n")[2], lower[1].partition("\n")[0]
+    text = quotation.string
+    before = text[: quotation.start()].lower().rpartition("\n")[2]
+    after = text[quotation.end() :].lower().partition("\n")[0]
     about = _find("before a quotation", before) or _find("after a quotation", after)
     return '""' if about else quotation[quotation.lastindex or 0]
 
@@ -239,14 +236,14 @@ def _without_looks(text: str) -> str:
     """The text without what it says at its end of how the answer is to look."""
     for clause in _CLAUSE.finditer(text, max(0, len(text) - _LOOKS)):
         before = text[: clause.start()]
-        if _find("how it is to look", _lower(f"{before} | {text[clause.end() :]}")):
+        if _find("how it is to look", f"{before} | {text[clause.end() :]}".lower()):
             return _without_looks(before)
     return text
 
 
 def _without_given(sentence: str) -> str:
     """The sentence without what it gives to be translated."""
-    if found := _find("to be translated", _lower(sentence)):
+    if found := _find("to be translated", sentence.lower()):
         begin, end = found.span(found.lastindex or 0)
         return f'{sentence[:begin]} ""{sentence[end:]}'
     return sentence

@@ -24,8 +24,6 @@ if TYPE_CHECKING:
 
 __all__ = ["ALL", "CacheUsage", "Catalog", "Filter", "cache_usage"]
 
-#: keys; how many Redis looks at in one step of a scan
-_SCAN_STEP = 1000
 IndexSource = Callable[[str, int], Awaitable[Index]]
 
 
@@ -115,7 +113,7 @@ class Catalog:
 
     async def count(self) -> int:
         """How many entries there are."""
-        return sum([len(names) async for names in walk.names(self.client, self.keys)])
+        return len(await walk.all_names(self.client, self.keys))
 
     async def sizes(self, entries: Sequence[Entry]) -> Sequence[int | None]:
         """About what each takes in Redis, in bytes, with its vector; None where the server does not tell."""
@@ -135,7 +133,9 @@ class Catalog:
         """The one entry whose id begins with `prefix`. Raises UsageError where no entry, or more than one,
         begins so.
         """
-        matching = [name async for name in self._names() if name.startswith(prefix.lower())]
+        matching = [
+            name for name in await walk.all_names(self.client, self.keys) if name.startswith(prefix.lower())
+        ]
         if len(matching) > 1:
             raise UsageError(f"{len(matching)} entries begin with {prefix!r}", hint="give more of its digits")
         entry = (await self._read(matching))[0] if matching else None
@@ -226,15 +226,6 @@ class Catalog:
                     entries += removed
         return entries
 
-    async def _names(self) -> AsyncIterator[str]:
-        seen = set()
-        with translate_errors():
-            async for key in self.client.scan_iter(match=self.keys.response("*"), count=_SCAN_STEP):
-                name = self.keys.id_in(text(key))
-                if name not in seen and ENTRY_PATTERN.fullmatch(name):
-                    seen.add(name)
-                    yield name
-
     async def _read(self, names: Sequence[str]) -> list[Entry | None]:
         stored = await read_entries(self.client, self.keys, names)
         with translate_errors():
@@ -301,8 +292,7 @@ async def cache_usage(client: Redis, keys: NamespaceKeys) -> CacheUsage:
     """Raises StoreError where Redis is away."""
     with translate_errors():
         info = await client.info()
-        found = client.scan_iter(match=keys.response("*"), count=_SCAN_STEP)
-        entries = {keys.id_in(text(key)) async for key in found}
+    entries = await walk.all_names(client, keys)
     return CacheUsage(
         used_memory_bytes=_whole(info, "used_memory"),
         entries=len(entries),

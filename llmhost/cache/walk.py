@@ -15,7 +15,7 @@ from llmhost.store.keys import NamespaceKeys
 if TYPE_CHECKING:
     from redis.asyncio import Redis
 
-__all__ = ["BATCH", "Record", "keys_of", "names", "read_records"]
+__all__ = ["BATCH", "Record", "all_names", "keys_of", "names", "read_records"]
 
 #: entries, or keys, that are worked on at once
 BATCH = 256
@@ -41,6 +41,11 @@ async def names(client: Redis, keys: NamespaceKeys) -> AsyncIterator[Sequence[st
     async for found in keys_of(client, keys.response("*")):
         ids = [keys.id_in(key) for key in found]
         yield [each for each in ids if ENTRY_PATTERN.fullmatch(each)]
+
+
+async def all_names(client: Redis, keys: NamespaceKeys) -> set[str]:
+    """The ids of all entries, each once: for a million of them, some 100 MB. Raises StoreError."""
+    return {name async for some in names(client, keys) for name in some}
 
 
 async def keys_of(client: Redis, pattern: str) -> AsyncIterator[Sequence[str]]:

@@ -110,7 +110,7 @@ _VERDICTS = {"1": True, "0": False}
 
 
 class Judgements:
-    """The words on pairs of questions, for `lifetime` seconds each.
+    """The verdicts on pairs of questions, for `lifetime` seconds each.
 
     Both orders of a pair are one pair, and another scope is another pair. Every method raises StoreError
     where Redis is away or will not write.
@@ -122,10 +122,10 @@ class Judgements:
         self._lifetime_ms = round(lifetime * 1000)
 
     async def recall(self, scope: str, question: str, stored: str) -> bool | None:
-        """The word on this pair; None where there is none, or none that makes sense."""
+        """The verdict on this pair; None where there is none, or none that makes sense."""
         with translate_errors():
-            word = await self._client.get(self._key(scope, question, stored))
-        return _VERDICTS.get(text(word or b""))
+            verdict = await self._client.get(self._key(scope, question, stored))
+        return _VERDICTS.get(text(verdict or b""))
 
     async def remember(self, scope: str, question: str, stored: str, same: bool) -> bool:
         """Keeps the verdict on this pair; says whether there was no valid one before."""
@@ -183,7 +183,7 @@ class LlmJudge(FleetModel):
 class FleetJudge:
     """The judge as the cache knows it: asks an `LlmJudge` once about each pair, and only where a
     measurement has shown that its model can judge. Else it says nothing, and the user is warned once why. Of
-    several who want to know about a pair at once, one asks; where it gets no word, none of them does.
+    several who want to know about a pair at once, one asks; where it gets no verdict, none of them does.
     """
 
     engine: LlmJudge

@@ -299,7 +299,7 @@ async def test_an_end_with_something_else_than_an_answer_has_none(
 
 
 @pytest.mark.parametrize("turns", range(1, 12))
-async def test_a_process_that_gives_up_while_it_asks_who_leads_holds_nobody_up(
+async def test_a_process_that_gives_up_while_it_asks_who_leads_keeps_no_other_waiting(
     flights: SingleFlight, process: Process, turns: int
 ) -> None:
     assert await joined(flights, "other")  # so that it has a connection
