@@ -121,19 +121,17 @@ class Buyer:
                 funds, market = await self.funds(), await self.provider.offers(self.spec)
             offers, gone = await self._candidates(market), 0
             while len(bought) < count:
+                doubtful = await self._doubtful()  # first: what others list meanwhile is in doubt no longer
                 existing = await self._listed(present) if self.provider.rents else [*present, *bought]
-                if self.provider.rents and not make_plan(self.spec, existing).create:
+                if self.provider.rents and self._is_whole(existing):
                     ours = {worker.id for worker in (*present, *bought)}
                     bought += [worker for worker in existing if worker.id not in ours]
                     break
                 funds = await self._with_current_spending(funds)
-                doubtful = await self._doubtful()
                 try:
                     bought.append(await self._buy_one(offers, market, funds, existing, doubtful))
-                except LimitInDoubt:
-                    if not self.waits:
-                        raise
-                    await self._wait(doubtful)
+                except LimitInDoubt as error:
+                    await self._wait(doubtful, error)
                 except OfferGone:  # what is listed now says whether it was bought all the same
                     gone += 1
                     if gone == _MOST_GONE:
@@ -150,18 +148,28 @@ class Buyer:
         known = {worker.id: worker for worker in asked}
         return [known.get(worker.id, worker) for worker in await self.provider.list()]
 
+    def _is_whole(self, existing: Sequence[Worker]) -> bool:
+        """Whether no more is to be bought. One that has failed may stand where another one is wanted: where
+        there may be no more of them, it has to go first."""
+        return len(existing) >= self.spec.max_gpus or not make_plan(self.spec, existing).create
+
     async def _doubtful(self) -> Sequence[Intent]:
-        """The purchases of which the list that was just read has no worker, and that may have bought one."""
+        """The purchases of which no list that was read has a worker, and that may have bought one."""
         if not self.provider.rents:
             return ()
         self.provider.learn(await self.records.begun())
         return [intent for intent in await self.provider.intents() if intent.counts_for]
 
-    async def _wait(self, doubtful: Sequence[Intent]) -> None:
-        """Until it is known of the first of them. Raises as `_check_ours` and `Provider.list`."""
+    async def _wait(self, doubtful: Sequence[Intent], error: LimitInDoubt) -> None:
+        """Until it is known of the first of them. Raises the error where it does not wait, and as
+        `_check_ours` and `Provider.list`."""
+        left = await self._doubtful()
+        if len(left) < len(doubtful):
+            return
+        if not self.waits:
+            raise error
         stage = "waiting: a refused purchase counts for a minute, and leaves the limits no room"
         self.on_progress(WorkerProgress("fleet", stage))
-        left = doubtful
         while len(left) >= len(doubtful):
             await self.clock.sleep(min(_LOOK_AGAIN, *(intent.counts_for for intent in left)))
             await self._check_ours()

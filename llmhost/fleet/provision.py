@@ -67,6 +67,8 @@ class Provisioning:
         if ready_timeout is not None:
             await self._wait(ready_timeout, timeout)
         elif self._buying and self._provider.rents:
+            failed_already = [worker for worker in self._workers if worker.state is WorkerState.FAILED]
+            self._failed += map(_never_ready, failed_already)
             await self._record_and_clean_up(self._workers)
         failed, replaced = tuple(self._failed), tuple(self._replaced)
         return UpResult(self._plan, self._workers, failed, self._records.warnings, replaced)

@@ -19,6 +19,7 @@ from llmhost.config.models import RedisConfig
 from llmhost.errors import FleetBusy, LimitError, LimitInDoubt, ProviderError, StateError
 from llmhost.fleet.budget import Limits
 from llmhost.fleet.models import WorkerState
+from llmhost.fleet.providers.vast.provider import VastProvider
 from llmhost.fleet.registry import FleetRecords
 from llmhost.store.client import connect
 
@@ -134,6 +135,20 @@ async def test_offers_that_are_refused_and_sold_all_the_same_stay_within_the_mos
     assert (len(result.workers), len(fleet.ids)) == (2, 2)
 
 
+@pytest.mark.parametrize("wait", [True, False])
+async def test_one_that_was_refused_and_shows_when_it_has_failed_goes_before_another_one_comes(
+    fleet: RentedFleet, wait: bool
+) -> None:
+    fleet.max_gpus = 1
+    refuse(fleet, 1, sold=True)
+    fleet.server.arm(Fault.EXITS, value=0.0)
+    burns = watched(fleet)
+    result = await fleet.service().up(1, wait=wait)
+    assert max(burns) <= 0.25  # one, not two
+    states = [worker.state for worker in result.workers]
+    assert (states, len(result.failed)) == (([WorkerState.READY], 0) if wait else ([], 1))
+
+
 @pytest.mark.parametrize(("per_hour", "waits"), [(0.3, 1), (None, 0)])
 async def test_an_up_waits_for_what_was_refused_only_where_the_limits_leave_no_room_beside_it(
     fleet: RentedFleet, per_hour: float | None, waits: int
@@ -161,6 +176,24 @@ async def test_an_up_whose_offers_were_refused_continues_when_the_first_of_them_
     result = await fleet.service().up(1, wait=False)
     assert (len(result.workers), result.failed) == (1, ())
     assert 120 <= fleet.clock.monotonic() - begun < 180  # two at once, twice
+
+
+async def test_what_a_watch_has_listed_a_moment_before_is_not_passed_over(
+    fleet: RentedFleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fleet.limits = Limits(per_hour=0.3)
+    refuse(fleet, 1, sold=True)
+    intents = VastProvider.intents
+
+    async def after_another_look(self: VastProvider) -> Any:
+        for instance in fleet.server.instances.values():
+            instance.quirks.pop(Fault.SHOWN_LATE, None)
+        await self.list()  # as of those that wait for other workers
+        return await intents(self)
+
+    monkeypatch.setattr(VastProvider, "intents", after_another_look)
+    await fleet.service().up(1, wait=False)
+    assert fleet.server.created_total == 1
 
 
 async def test_what_was_refused_counts_for_a_replacement_too(fleet: RentedFleet) -> None:

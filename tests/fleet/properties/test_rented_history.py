@@ -41,6 +41,7 @@ CALLS = (
     Fault.CREATE_GARBAGE,
     Fault.CREATE_NO_ID,
     Fault.CREATE_ERROR_BUT_BOUGHT,
+    Fault.CREATE_GONE_BUT_BOUGHT,
     Fault.OFFER_GONE,
     Fault.OFFER_TAKEN,
     Fault.LIST_SHORT,
@@ -69,6 +70,8 @@ MACHINES = (
     (Fault.NULL_START, None),
     (Fault.LISTED_LATE, 20.0),
     (Fault.LISTED_LATE, 50.0),
+    (Fault.SHOWN_LATE, 25.0),
+    (Fault.SHOWN_LATE, 50.0),
     (Fault.DEARER, 3.0),
 )
 
