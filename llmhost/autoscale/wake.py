@@ -6,7 +6,6 @@ import asyncio
 import math
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 
 from llmhost.autoscale.models import Observed
@@ -146,7 +145,10 @@ class Waker:
                     await records.seen(seen)
 
         try:
-            with suppress(LlmhostError):  # the list cannot be read: the next step says so
-                await asyncio.gather(*map(follow, workers))
+            async with asyncio.TaskGroup() as group:
+                for worker in workers:
+                    group.create_task(follow(worker))
+        except* LlmhostError:  # the list cannot be read: the next step says so
+            pass
         finally:
             self._following, self._ended = None, self.clock()

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 
 import pytest
+from doubles.memory_provider import RentingProvider
 from doubles.scale_bench import ScaleBench
 from doubles.waiting import until
 
@@ -12,7 +14,7 @@ from llmhost.autoscale.step import Scaler
 from llmhost.autoscale.wake import Waker
 from llmhost.errors import NoWorkerError, ProviderError
 from llmhost.fleet.budget import Limits
-from llmhost.fleet.models import WorkerState
+from llmhost.fleet.models import Worker, WorkerState
 from llmhost.fleet.pause import new_token
 from llmhost.store.keys import FleetKeys
 
@@ -93,6 +95,36 @@ async def test_after_a_worker_that_never_answered_another_step_is_made(sleeper: 
     await sleeper.waker()
     assert sleeper.bench.workers == ["memory-2"]
     await sleeper.waker.aclose()
+
+
+async def test_where_one_worker_cannot_be_followed_none_is_followed_behind_the_waker(
+    bench: ScaleBench,
+) -> None:
+    class Flaky(RentingProvider):
+        """Its list cannot be read once."""
+
+        faults = 0
+
+        async def list(self) -> Sequence[Worker]:
+            self.faults -= 1
+            if self.faults == 0:
+                raise ProviderError("the list is away")
+            return await super().list()
+
+    async def scaler() -> Scaler:
+        return bench.make(provider=provider)
+
+    bench.offer(2)
+    bench.cloud.boot_seconds = 9000
+    provider = Flaky(bench.cloud)
+    for offer in [*bench.cloud.market]:
+        await provider.create(bench.spec, offer)
+    tasks = asyncio.all_tasks()
+    waker = Waker(scaler, 60, True, bench.clock.monotonic)
+    await waker()
+    provider.faults = 1
+    await until(lambda: waker._following is None)
+    assert asyncio.all_tasks() == tasks
 
 
 async def test_a_question_that_leaves_does_not_undo_the_purchase(sleeper: Sleeper) -> None:
