@@ -158,7 +158,7 @@ class Ledger:
         with translate_errors():
             sound = await self._observe(keys=[self._keys.rentals], args=[field, price_per_hour, started, now])
         if not sound:
-            raise _damaged(worker)
+            raise _damaged(worker, self._keys.rentals)
 
     async def closed(self, worker: str, ended: float) -> None:
         """A worker is paid for no longer, since `ended`. An unknown or closed one stays as it is.
@@ -168,7 +168,7 @@ class Ledger:
         with translate_errors():
             sound = await self._close(keys=[self._keys.rentals], args=[worker, ended, _RENTALS_KEPT])
         if not sound:
-            raise _damaged(worker)
+            raise _damaged(worker, self._keys.rentals)
 
     async def paid_once(self, worker: str, usd: float, started: float) -> None:
         """A worker that is paid for since `started`, Unix seconds, has also cost `usd` once, at that time.
@@ -186,7 +186,7 @@ class Ledger:
         """Everything that was paid for in the last 400 days at least, first rented first."""
         with translate_errors():
             rows = await self._client.hgetall(self._keys.rentals)
-        found = [_decode(text(name), raw) for name, raw in rows.items()]
+        found = [_decode(self._keys.rentals, text(name), raw) for name, raw in rows.items()]
         return sorted(found, key=lambda rental: (rental.started, rental.worker))
 
     async def billed(self, charges: Sequence[Charge], now: float) -> None:
@@ -328,7 +328,7 @@ def _amount(raw: bytes | str) -> float:
     return value
 
 
-def _decode(field: str, raw: bytes | str) -> Rental:
+def _decode(key: str, field: str, raw: bytes | str) -> Rental:
     worker = field.rpartition("@")[0]
     try:
         data = json.loads(raw)
@@ -341,7 +341,7 @@ def _decode(field: str, raw: bytes | str) -> Rental:
             float(data.get("once", 0.0)),
         )
     except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
-        raise _damaged(worker) from error
+        raise _damaged(worker, key) from error
 
 
 def _charge(worker: str, raw: bytes | str) -> Charge | None:
@@ -352,5 +352,8 @@ def _charge(worker: str, raw: bytes | str) -> Charge | None:
         return None
 
 
-def _damaged(worker: str) -> StoreRefused:
-    return StoreRefused(f"the ledger's record of worker {worker!r} in Redis is damaged")
+def _damaged(worker: str, key: str) -> StoreRefused:
+    return StoreRefused(
+        f"the ledger's record of worker {worker!r} in Redis is damaged",
+        hint=f"delete the fields of the key {key} that begin with {worker}@: its cost is not counted then",
+    )

@@ -294,8 +294,9 @@ async def test_what_is_still_paid_for_is_never_dropped(ledger: Ledger) -> None:
 async def test_a_damaged_record_is_named(ledger: Ledger, redis_client: Redis, damage: str) -> None:
     await redis_client.hset(KEY, "w@1.0", damage)
     for use in (ledger.rentals(), ledger.observed("w", 0.5, 1.0, 2.0), ledger.closed("w", 2.0)):
-        with pytest.raises(StoreRefused, match="worker 'w'"):
+        with pytest.raises(StoreRefused, match="worker 'w'") as caught:
             await use
+        assert f"{KEY} that begin with w@" in (caught.value.hint or "")
 
 
 async def test_a_damaged_record_does_not_keep_another_worker_open(
