@@ -179,9 +179,9 @@ class FleetService:
     ) -> DownResult:
         """Destroys the workers named, or all, and confirms by the provider's list that they are gone.
 
-        They finish their answers first, unless `now`. Where all are meant, the autoscaler rests from the
-        beginning until the next `up`: it would bring them back; `everywhere`: that of every rented fleet, as
-        far as this machine and this Redis reach. That it cannot be told is a failure of the
+        They finish their answers first, unless `now`. Where all are meant, the autoscaler is paused from the
+        beginning until the next `up`: it would replace them; `everywhere`: that of every rented fleet, as
+        far as this machine and this Redis reach. A pause that cannot be written down is a failure of the
         result. A lock that cannot be had and a list that cannot be read do not stand in the way: then what is
         on record is destroyed, and the list is a failure of the result.
 

@@ -18,7 +18,8 @@ _DIGESTS = "model-digests.json"
 
 def model_digest(path: Path) -> str:
     """The SHA-256 of a model file, remembered with the file's size and times, so that it is computed once;
-    empty where it cannot be read. Blocks, as long as it takes to read some gigabytes.
+    empty where it cannot be read. Blocks, as long as it takes to read some gigabytes. Raises StateError where
+    the cache folder cannot be used.
     """
     try:
         status = path.stat()
