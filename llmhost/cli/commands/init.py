@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -355,7 +356,7 @@ def _exists(target: Path) -> UsageError:
 
 def _render(path: Path, name: str, provider: ProviderName, console: Console, *, has_schema: bool) -> None:
     usual = path == Path(_FILE_NAME).absolute()
-    flag = "" if usual else f" --config {path}"
+    flag = "" if usual else f" --config {shlex.quote(str(path))}"
     console.print(f"Wrote {path}, for a fleet named {name}.", soft_wrap=True)
     if has_schema:
         console.print(f"Editors complete and check it by {_SCHEMA_NAME}, beside it.", style="dim")

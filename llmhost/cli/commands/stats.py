@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import shlex
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -278,7 +279,7 @@ def _write_trace(options: Globals, config: Config, since: float, path: Path) -> 
     _write(path, "\n".join(["time,prompt_tokens,completion_tokens", *lines, ""]))
     hits = sum(totals.count(Outcome.EXACT, Outcome.SEMANTIC) for totals in series)
     share = f" --hit-ratio {hits / len(lines):.2f}" if hits else ""
-    replay = f"`llmhost scale simulate {path}{share}` replays them"
+    replay = f"`llmhost scale simulate {shlex.quote(str(path))}{share}` replays them"
     options.output.note(
         f"wrote {counted(len(lines), 'question')} to {path}" + (f"; {replay}" if lines else "")
     )

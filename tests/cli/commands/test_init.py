@@ -91,6 +91,8 @@ def test_the_next_steps_name_a_file_at_another_path(cli: Cli) -> None:
     ran = cli("init", "--path", "team.yaml")
     assert f"llmhost --config {Path('team.yaml').absolute()} up" in ran.stdout
     assert written("team.yaml") == named(Path.cwd().name)
+    ran = cli("init", "--path", "my team.yaml")
+    assert f"llmhost --config '{Path('my team.yaml').absolute()}' up" in ran.stdout  # to be copied
 
 
 def test_init_makes_a_fleet_of_servers_that_are_there(cli: Cli) -> None:
