@@ -251,7 +251,7 @@ class Serving:
 @asynccontextmanager
 async def reloading(output: Output, reload: Callable[[], Awaitable[None]]) -> AsyncIterator[None]:
     """Within the block SIGHUP awaits `reload`, one at a time: the last signal's configuration is the one that
-    stays. One that cannot be read changes nothing."""
+    stays. One that cannot be read changes nothing. A signal that came before, and was blocked, counts."""
     loop, tasks, turn = asyncio.get_running_loop(), set[asyncio.Task[None]](), asyncio.Lock()
 
     async def take_turn() -> None:
@@ -268,11 +268,15 @@ async def reloading(output: Output, reload: Callable[[], Awaitable[None]]) -> As
         tasks.add(task)
         task.add_done_callback(tasks.discard)
 
+    handler = signal.getsignal(signal.SIGHUP)
     loop.add_signal_handler(signal.SIGHUP, begin)
+    mask = signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGHUP})
     try:
         yield
     finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         loop.remove_signal_handler(signal.SIGHUP)
+        signal.signal(signal.SIGHUP, handler)
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)

@@ -54,7 +54,9 @@ def serve(
         raise UsageError("--socket cannot be combined with --host and --port", hint="choose one")
     if files and options.config is not None:
         raise UsageError("-c cannot be combined with --config", hint="choose one")
-    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # by default it would end a gateway that starts
+    # By default it would end a gateway that starts; it waits until the configuration can be read again.
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
     overrides = {"gateway.host": host, "gateway.port": port, "gateway.processes": processes}
     serving = Serving(options, files or (), overrides, path, managed)
     try:
