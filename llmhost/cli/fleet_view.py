@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from llmhost.cli.output import Progress
     from llmhost.fleet.health import WorkerProgress
     from llmhost.fleet.models import Worker
+    from llmhost.fleet.provider import Provider
     from llmhost.fleet.results import Failure
 
 __all__ = [
@@ -25,6 +26,7 @@ __all__ = [
     "hourly_cost",
     "show_failures",
     "show_workers",
+    "warn_of_running",
     "worker_output",
 ]
 
@@ -127,6 +129,27 @@ def show_workers(workers: Sequence[WorkerOutput], console: Console) -> None:
     for worker in workers:
         if worker.detail:
             console.print(f"{worker.id}: {clean(worker.detail)}", style="dim")
+
+
+async def warn_of_running(
+    out: Output, provider: Provider, next_step: str, bought: Collection[str] = ()
+) -> None:
+    """Names the workers that run where a command ended before it was done: the user must know of each. Where
+    they cannot be listed, those that the command has `bought`."""
+    try:
+        workers = await provider.list()
+    except Exception:  # noqa: BLE001 - it must not hide what was bought, nor what ended the command
+        names = f": {', '.join(sorted(bought))}" if bought else ""
+        out.warn(
+            f"the running workers cannot be listed{names}; `llmhost status` shows them later, `llmhost down`"
+            " destroys them"
+        )
+        return
+    if workers:
+        names = ", ".join(worker.id for worker in workers)
+        out.warn(f"still running: {names} ({money(hourly_cost(workers))}/h); {next_step}")
+    else:
+        out.warn("no workers are running")
 
 
 def show_failures(out: Output, failures: Sequence[Failure], *, done: bool) -> None:

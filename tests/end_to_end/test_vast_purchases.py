@@ -127,6 +127,25 @@ async def test_interrupted_while_it_buys_it_lists_what_came_of_that(market: Rent
     assert list(await market.status()) == [f"vast-{bought(1)}"]
 
 
+async def test_an_interrupted_down_names_what_is_still_paid_for(market: RentedHouse) -> None:
+    asked, answered = asyncio.Event(), asyncio.Event()
+
+    async def hold(endpoint: str, _: int) -> None:
+        if endpoint == "destroy":
+            asked.set()
+            await answered.wait()
+
+    await market.ok("up", "--gpus", "2", "--yes", "--no-wait")
+    market.server.before = hold
+    down = await market.start("down", "--yes")
+    await asked.wait()
+    down.interrupt()
+    done = await down.end()
+    answered.set()
+    assert done.code == 130
+    assert f"still running: vast-{bought(1)}, vast-{bought(2)} ($0.63/h); `llmhost down` again" in done.err
+
+
 async def test_orphans_are_ended_and_nothing_else_is(market: RentedHouse) -> None:
     await market.ok("up", "--yes", "--no-wait")
     known = market.alive()

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import sys
-from collections.abc import Awaitable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import AsyncIterator, Awaitable, Mapping, Sequence
+from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from llmhost.cli.fleet_view import ended_word, follow, hourly_cost, show_failures
+from llmhost.cli.fleet_view import ended_word, follow, hourly_cost, show_failures, warn_of_running
 from llmhost.cli.frame import Globals, globals_of
 from llmhost.cli.gateway_process import fleets_with_gateways, stop_gateways
 from llmhost.cli.running import asynchronous, configured, configured_if_readable, confirm, described, wired
@@ -74,15 +75,16 @@ async def down(
         if not yes and sys.stdin.isatty() and (own.rents or others):
             await _ask(options, own, workers or (), others)
         left: Sequence[OtherFleet] = [] if yes or sys.stdin.isatty() else others
-        with options.output.progress() as progress:
-            told = [wiring.others.configured(options.source), *others]
-            if everything and not left:
-                results = await _end_all(wiring, own, told, progress, now)
-                results += await _end_appeared(wiring, told, results, progress, now=now, ends=yes)
-            else:
-                result = await _end(own, workers or None, orphans, progress, now)
-                results = [((own.spec.name, own.spec.provider), result)]
-                results += [] if some else await _keep_rest_down(wiring, told, everything=False)
+        told = [wiring.others.configured(options.source), *others]
+        async with _says_what_runs(options, wiring, everything=everything):
+            with options.output.progress() as progress:
+                if everything and not left:
+                    results = await _end_all(wiring, own, told, progress, now)
+                    results += await _end_appeared(wiring, told, results, progress, now=now, ends=yes)
+                else:
+                    result = await _end(own, workers or None, orphans, progress, now)
+                    results = [((own.spec.name, own.spec.provider), result)]
+                    results += [] if some else await _keep_rest_down(wiring, told, everything=False)
         gone = [] if some else _gone(results)
         moved = wiring.others.moved_redis(own.spec.name) if own.rents and not some else None
         await _write_down(wiring, options, gone, moved)
@@ -98,6 +100,18 @@ async def down(
     named = options.fleet or os.environ.get("LLMHOST_FLEET__NAME")  # one file for several fleets
     if not (some or everything or named):
         _check_none_of_this_file(told[0], left)
+
+
+@asynccontextmanager
+async def _says_what_runs(options: Globals, wiring: Wiring, *, everything: bool) -> AsyncIterator[None]:
+    """Where it is interrupted: it may have destroyed some, and the others go on costing."""
+    try:
+        yield
+    except asyncio.CancelledError:
+        other = ", and `llmhost fleets` shows those of other fleets" if everything else ""
+        next_step = f"`llmhost down` again destroys them{other}"
+        await warn_of_running(options.output, wiring.provider, next_step)
+        raise
 
 
 def _gone(results: _Results) -> Sequence[tuple[str, str]]:

@@ -17,6 +17,7 @@ from llmhost.cli.fleet_view import (
     hourly_cost,
     show_failures,
     show_workers,
+    warn_of_running,
     worker_output,
 )
 from llmhost.cli.frame import Globals, globals_of
@@ -43,12 +44,13 @@ if TYPE_CHECKING:
     from llmhost.fleet.models import Worker
     from llmhost.fleet.plan import Plan, Quote
     from llmhost.fleet.results import UpResult
-    from llmhost.wiring import Wiring
 
 __all__ = ["up"]
 
 _DAY = 24  #: hours
 _MONTH = 730  #: hours; a twelfth of a year, as vendors count it
+#: what to do where it was interrupted
+_RESUMES = "`llmhost up` resumes, `llmhost down` destroys them"
 
 
 def _plan_json(quote: Quote) -> dict[str, object]:
@@ -247,11 +249,11 @@ async def _up(
             gateway = await ensure_gateway(options, config) if result.workers else None
         except asyncio.CancelledError:
             if rented or not approval.is_open:  # before the first purchase there is nothing to report
-                await _say_what_runs(options, wiring, rented)
+                await warn_of_running(options.output, wiring.provider, _RESUMES, rented)
             raise
         except Exception:
             if rented:
-                await _say_what_runs(options, wiring, rented)
+                await warn_of_running(options.output, wiring.provider, _RESUMES, rented)
             raise
         for warning in result.warnings:
             options.output.warn(warning)
@@ -317,27 +319,6 @@ def _note(step: WorkerProgress, rented: set[str], progress: Progress) -> None:
     elif step.stage == "ended":
         rented.discard(step.worker)
     follow(progress, step)
-
-
-async def _say_what_runs(options: Globals, wiring: Wiring, rented: set[str]) -> None:
-    """An interrupted `up` leaves workers behind; the user must know of each."""
-    try:
-        workers = await wiring.provider.list()
-    except Exception:  # noqa: BLE001 - it must not hide what was bought, nor what ended the command
-        bought = f": {', '.join(sorted(rented))}" if rented else ""
-        options.output.warn(
-            f"the running workers cannot be listed{bought}; `llmhost status` shows them later, `llmhost down`"
-            " destroys them"
-        )
-        return
-    if workers:
-        names = ", ".join(worker.id for worker in workers)
-        cost = money(hourly_cost(workers))
-        options.output.warn(
-            f"still running: {names} ({cost}/h); `llmhost up` resumes, `llmhost down` destroys them"
-        )
-    else:
-        options.output.warn("no workers are running")
 
 
 def _up_json(result: UpResult, workers: Sequence[WorkerOutput], quote: Quote | None) -> dict[str, object]:
