@@ -235,6 +235,9 @@ class Group(_Framed, TyperGroup):
         options = {name: option for option in global_options() for name in option.opts}
         rest = iter(args)
         for arg in rest:
+            letters = [options.get(f"-{letter}") for letter in arg[1:]] if arg[:1] == "-" else []
+            if letters and all(option is not None and option.is_flag for option in letters):  # -q, -qv
+                continue
             option = options.get(arg.partition("=")[0])
             if option is None:
                 return arg in self.list_commands(ctx)

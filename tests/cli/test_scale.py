@@ -289,6 +289,15 @@ def test_history_shows_what_broke_and_what_could_not_be_done(cli: Run, scaler: S
     assert failed.strip() == "could not start a worker: no offer fits"
 
 
+@pytest.mark.parametrize("before", [("-q", "-v"), ("-qv",), ("-vq", "--config", "llmhost.yaml")])
+def test_global_options_may_stand_before_a_subcommand(
+    cli: Run, scaler: ScriptedScaler, before: tuple[str, ...]
+) -> None:
+    Path("llmhost.yaml").write_text("")
+    scaler.past = (record(1),)
+    assert len(cli("scale", *before, "history", "--json").json["decisions"]) == 1
+
+
 # The options that are subcommands now
 
 
