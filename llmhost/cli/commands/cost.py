@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from llmhost.config.models import Config
     from llmhost.ledger.model import Comparison, Estimate, Plan, Price
 
-__all__ = ["cost"]
+__all__ = ["cost", "prices_elsewhere"]
 
 #: USD an hour for an RTX 4090, and USD a month for 1 GB of a hosted Redis, where nothing says otherwise
 _PRICE, _REDIS = 0.50, 50.0
@@ -80,7 +80,7 @@ def cost(
     plan = replace(plan, **changes)
     made = _Cost(
         plan,
-        estimate(plan, _prices(config)),
+        estimate(plan, prices_elsewhere(config)),
         tuple(name for name in measured if name not in changes),
         _price(config) is None and "price_per_hour" not in {*measured, *changes},
     )
@@ -139,7 +139,8 @@ def _plan(config: Config) -> Plan:
     )
 
 
-def _prices(config: Config) -> list[Price]:
+def prices_elsewhere(config: Config) -> list[Price]:
+    """What `cost` and `stats` compare with."""
     from llmhost.ledger.model import Price
 
     return [

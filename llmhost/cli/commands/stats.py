@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from llmhost.cli.commands.cost import prices_elsewhere
 from llmhost.cli.frame import Globals, globals_of
 from llmhost.cli.output import plain
 from llmhost.cli.running import configured, parse_period, run_async, wired
@@ -176,15 +177,11 @@ async def _collect(
     from llmhost.cache.catalog import cache_usage
     from llmhost.fleet.spending import tally
     from llmhost.ledger.cost import corrected
-    from llmhost.ledger.model import Price
     from llmhost.ledger.report import asker_use, make_point, make_report, versus, worker_use
 
     now = time.time()
     begin = first_bucket(now - since, now).start  # what is spent is of the same time as what is counted
-    prices = [
-        Price(one.name, one.as_of, one.usd_per_hour, one.usd_per_million, one.usd_per_query)
-        for one in config.cost.compared
-    ]
+    prices = prices_elsewhere(config)
     async with wired(options, config) as wiring:
         ledger = await wiring.ledger()
         totals, rentals = await ledger.totals(begin, now), await ledger.rentals()
