@@ -90,6 +90,7 @@ class FleetLock:
         *,
         wait: bool = True,
         patience: float = math.inf,
+        here: float = math.inf,
         buys: bool = False,
     ) -> AsyncIterator[None]:
         """Holds the lock; calls `on_wait` once if another holder makes us wait for a noticeable time.
@@ -98,7 +99,8 @@ class FleetLock:
         some seconds to come back, once.
 
         Raises:
-            StateError: the file cannot be used, or the lock did not become free within `patience` seconds.
+            StateError: the file cannot be used, or the lock did not become free within `patience` seconds;
+                within `here` seconds, where a command of this machine has it.
             FleetBusy: another holder has it, and `wait` is False.
             StoreError: Redis is away, and `wait` is False.
         """
@@ -108,7 +110,7 @@ class FleetLock:
         notice = _Notice(on_wait, self._notice)
         async with AsyncExitStack() as stack:
             with notice.waiting():
-                await stack.enter_async_context(self._file(wait, patience))
+                await stack.enter_async_context(self._file(wait, min(patience, here)))
             if self._lease is not None:
                 restart = self._restart if buys else 0.0
                 self._restart -= restart  # once is enough

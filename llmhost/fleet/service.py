@@ -27,6 +27,7 @@ from llmhost.fleet.provision import Approve, Provisioning, make_healthy_plan
 from llmhost.fleet.registry import FleetRecords
 from llmhost.fleet.results import DownResult, Failure, FleetStatus, UpResult
 from llmhost.ledger.rentals import RentalBook
+from llmhost.machine.files import Patience
 
 if TYPE_CHECKING:
     from llmhost.fleet.registry import FleetRegistry
@@ -62,7 +63,10 @@ _NOT_KEPT = Failure(
     "that the fleet is to stay down could be written nowhere: an autoscaler may rent again",
     "take `llmhost scale` out of cron, or run `llmhost down` again; see `llmhost doctor`",
 )
-_LOCK_PATIENCE = 60.0  #: seconds; `down` goes on without the lock then
+#: seconds; `down` goes on without the lock then. A command on another machine that died has lost it by then
+_LOCK_PATIENCE = 60.0
+#: seconds; the least that `down` waits for a lock of this machine: a step of a command that works takes less
+_STEP = 3.0
 _BY_HAND = "look at the provider's own console; `llmhost down` again ends what is left"
 
 
@@ -91,7 +95,8 @@ class FleetService:
     Every method raises ProviderError where the provider's list cannot be read, and StateError where the
     state folder cannot be used. `attempts` is how many rented workers that fail may be replaced during one
     `up`. `drain_for` is how many seconds a worker may take for its last answers before it is destroyed.
-    `marks` is where this machine keeps pauses; `shared`: other machines may use the fleet's Redis.
+    `marks` is where this machine keeps pauses; `shared`: other machines may use the fleet's Redis. The
+    command has this `patience` for locks of others.
     """
 
     provider: Provider
@@ -108,6 +113,7 @@ class FleetService:
     rentals: RentalBook | None = None
     marks: PauseMarks = NOWHERE
     shared: bool = False
+    patience: Patience = field(default_factory=Patience)
     on_lock_wait: Callable[[], None] | None = None
 
     @property
@@ -353,8 +359,11 @@ class FleetService:
         alone: Sequence[Failure] = ()
         async with AsyncExitStack() as stack:
             try:
-                await stack.enter_async_context(self.lock.hold(self.on_lock_wait, patience=_LOCK_PATIENCE))
+                here = max(self.patience.left, _STEP)
+                lock = self.lock.hold(self.on_lock_wait, patience=_LOCK_PATIENCE, here=here)
+                await stack.enter_async_context(lock)
             except StateError as error:
+                self.patience.end()
                 records.warn(f"workers are destroyed without the fleet's lock: {error.message}")
                 if not await self.lock.fence_off() and self.rents:
                     alone = (_NOT_ALONE,)

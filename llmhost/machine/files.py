@@ -17,7 +17,16 @@ from typing import Any, BinaryIO
 
 from llmhost.errors import StateError
 
-__all__ = ["hold_lock", "leads_nowhere", "make_folder", "names_in", "open_file", "read_json", "write_json"]
+__all__ = [
+    "Patience",
+    "hold_lock",
+    "leads_nowhere",
+    "make_folder",
+    "names_in",
+    "open_file",
+    "read_json",
+    "write_json",
+]
 
 _HINT = "set LLMHOST_STATE_DIR to a folder that you can write"
 
@@ -135,6 +144,28 @@ async def hold_lock(path: Path, *, patience: float, held: StateError | None = No
         yield
     finally:
         os.close(descriptor)
+
+
+#: seconds; a command that goes on without a lock waits so long, in all, for others that hold one. A call to
+#: vast.ai, or a purchase, takes some seconds; one that takes longer hangs, or its command was suspended
+PATIENCE = 20.0
+
+
+class Patience:
+    """How long one command waits for locks that it can do without. It waits in vain once: what holds one lock
+    for ever, as it was suspended, may hold others too."""
+
+    def __init__(self) -> None:
+        self._is_over = False
+
+    @property
+    def left(self) -> float:
+        """Seconds."""
+        return 0.0 if self._is_over else PATIENCE
+
+    def end(self) -> None:
+        """A lock was waited for in vain."""
+        self._is_over = True
 
 
 def _lock(path: Path, descriptor: int) -> bool:

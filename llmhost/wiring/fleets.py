@@ -28,6 +28,7 @@ from llmhost.fleet.registry import FleetRegistry, Origin
 from llmhost.fleet.service import FleetService
 from llmhost.fleet.workers import Engines
 from llmhost.ledger.ledger import Ledger
+from llmhost.machine.files import Patience
 from llmhost.machine.paths import owner_id, secret_key, state_dir
 from llmhost.store.client import is_sharded, place_of
 from llmhost.store.keys import FleetKeys
@@ -255,10 +256,17 @@ def _vast(config: Config, folder: Path, note: Callable[[str], None]) -> Provider
 
 @cache
 def _pacer(file: Path, scale: float) -> Pacer:
-    """One for all fleets of this process, which so waits once for a lock that is never freed."""
+    """One for all fleets of this process."""
     from llmhost.fleet.providers.vast.pacer import Pacer
 
-    return Pacer(file, SystemClock(), scale)
+    return Pacer(file, SystemClock(), scale, _patience(state_dir()))
+
+
+@cache
+def _patience(_state: Path) -> Patience:
+    """One for all fleets of this process and state folder: it waits once in vain for a lock that is never
+    freed."""
+    return Patience()
 
 
 def _account_key(config: Config) -> str | None:
@@ -391,6 +399,7 @@ def make_service(
         rentals=Ledger(client, spec.name) if client else None,
         marks=marks,
         shared=shared,
+        patience=_patience(state_dir()),
         on_lock_wait=lambda: note("another llmhost is changing this fleet; waiting for it"),
     )
 

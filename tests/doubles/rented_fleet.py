@@ -36,6 +36,7 @@ from llmhost.fleet.providers.vast.provider import VastProvider
 from llmhost.fleet.registry import FleetRegistry, Origin
 from llmhost.fleet.service import FleetService
 from llmhost.ledger.ledger import Ledger
+from llmhost.machine.files import Patience
 from llmhost.store.client import connect
 from llmhost.store.keys import FleetKeys
 from llmhost.store.lease import Lease
@@ -94,8 +95,8 @@ class RentedFleet:
         """USD an hour of each, the cheapest first."""
         return sorted(self.server.instances[number].price for number in self.server.alive())
 
-    def provider(self) -> VastProvider:
-        pacer = Pacer(self.folder / "pace.json", self.clock, 1.0)
+    def provider(self, patience: Patience | None = None) -> VastProvider:
+        pacer = Pacer(self.folder / "pace.json", self.clock, 1.0, patience)
         account = VastAccount(
             self.server.key, clock=self.clock, pacer=pacer, server_url=self.server.url, timeout=PATIENCE
         )
@@ -111,9 +112,9 @@ class RentedFleet:
         return FleetLock(self.folder / "lock", lease)
 
     def service(self) -> FleetService:
-        client = self.client
+        client, patience = self.client, Patience()
         return FleetService(
-            self.provider(),
+            self.provider(patience),
             self._spec(),
             hooks=Hooks(prepare=self._prepare, probe=self._probe),
             lock=self.lock(),
@@ -124,6 +125,7 @@ class RentedFleet:
             registry=None if client is None else self.registry,
             marks=self.marks,
             rentals=None if client is None else Ledger(client, self.fleet),
+            patience=patience,
         )
 
     @property

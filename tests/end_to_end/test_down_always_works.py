@@ -21,6 +21,7 @@ from plugins.rented_commands import RentedHouse, bought
 
 from llmhost.errors import StateError
 from llmhost.fleet import service
+from llmhost.machine import files
 
 pytestmark = [pytest.mark.slow]
 
@@ -231,8 +232,8 @@ async def test_what_a_killed_command_left_in_place_of_a_state_folder_is_removed_
 
 
 def wait_a_second_for_the_lock() -> None:
-    """Instead of a minute."""
-    service._LOCK_PATIENCE = 1.0
+    """Instead of twenty, or three after those."""
+    files.PATIENCE = service._STEP = 1.0
 
 
 async def test_an_up_that_was_suspended_stops_no_down_and_buys_nothing_when_it_goes_on(

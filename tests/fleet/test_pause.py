@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import Awaitable, Callable
-from contextlib import suppress
+from contextlib import AsyncExitStack, suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -24,6 +24,7 @@ from llmhost.fleet.pause import NOWHERE, PauseBook, PauseMarks, Pauses, new_toke
 from llmhost.fleet.providers.vast.pacer import Pacer
 from llmhost.fleet.registry import FleetRecords, FleetRegistry
 from llmhost.fleet.results import DownResult
+from llmhost.machine.files import hold_lock
 from llmhost.store.keys import FleetKeys, pauses_of_all
 
 
@@ -361,6 +362,20 @@ async def test_a_down_fails_where_another_machine_may_be_buying(
     assert [failure.message.split(" and ")[0] for failure in result.failed] == [
         "another llmhost is changing this fleet"
     ]
+
+
+async def test_a_down_waits_once_in_all_for_whatever_a_suspended_command_holds(
+    fleet: RentedFleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("llmhost.machine.files.PATIENCE", 6.0)
+    monkeypatch.setattr(service, "_STEP", 0.0)
+    await fleet.service().up(1)
+    async with AsyncExitStack() as held:
+        for name in ("lock", "pace.lock", "pace-list.lock", "pace-destroy.lock", "pace-show.lock"):
+            await held.enter_async_context(hold_lock(fleet.folder / name, patience=0))
+        async with asyncio.timeout(11):  # waiting for two of them takes 12 s
+            result = await fleet.service().down()
+    assert (result.destroyed, result.failed, fleet.server.alive()) == (("vast-25000001",), (), [])
 
 
 async def test_an_up_that_was_asked_for_before_a_down_and_begins_after_it_buys_nothing(

@@ -77,7 +77,7 @@ async def test_workers_of_this_machine_are_signed_by_its_state_folder(
     assert len((await registry_on("one", provider).workers()).workers) == 1
     key = tmp_path / "one" / "key"
     assert key.stat().st_mode & 0o777 == 0o600
-    key.write_text("another", encoding="ascii")
+    key.write_text("ab" * 32, encoding="ascii")
     assert (await registry_on("one", provider).workers()).damaged == ("w-1",)
 
 
@@ -102,7 +102,7 @@ async def test_two_commands_that_start_at_once_draw_one_key(registry_on: Any) ->
 async def test_the_fleets_of_a_command_wait_once_together_for_a_lock_that_a_suspended_one_never_frees(
     state_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("llmhost.fleet.providers.vast.pacer._QUEUE_PATIENCE", 0.5)
+    monkeypatch.setattr("llmhost.machine.files.PATIENCE", 0.5)
     (state_folder / "vast").mkdir(parents=True, mode=0o700)
     async with (
         VastServer(SystemClock(), pace=0) as server,

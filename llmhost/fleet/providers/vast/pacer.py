@@ -13,7 +13,7 @@ from pathlib import Path
 
 from llmhost.errors import StateError
 from llmhost.fleet.clock import Clock
-from llmhost.machine.files import hold_lock, make_folder, read_json, write_json
+from llmhost.machine.files import Patience, hold_lock, make_folder, read_json, write_json
 
 __all__ = ["INTERVALS", "Pacer"]
 
@@ -35,25 +35,25 @@ _LONGEST_QUEUE = 100
 #: seconds; the longest that vast.ai is obeyed when it asks for patience
 _LONGEST_PENALTY = 60.0
 _SLOW = 3.0  #: seconds after which a wait is told of
-_QUEUE_PATIENCE = 60.0  #: seconds; a call that is never answered takes as long
-_LOCK_PATIENCE = 30.0  #: seconds; the lock is held for one small file at a time
 
 
 class Pacer:
     """`file` belongs to the machine, not to a fleet. `scale` multiplies every pause.
 
     Pacing is a courtesy to vast.ai and stands in no call's way: where the file cannot be used, or another
-    process holds it for too long, this process keeps its pauses by itself. It waits so long for a lock once:
-    a command that was suspended may hold it for ever, and an ending takes many calls.
+    process holds it for too long, this process keeps its pauses by itself. `patience` is that of the command:
+    another one that was suspended may hold a lock for ever, and an ending takes many calls.
     """
 
-    def __init__(self, file: Path, clock: Clock, scale: float = 1.0) -> None:
+    def __init__(
+        self, file: Path, clock: Clock, scale: float = 1.0, patience: Patience | None = None
+    ) -> None:
         self._file = file
         self._clock = clock
         self.scale = scale
         self._slots: dict[str, object] = {}  #: what the file says, where there is none
         self._queues: Mapping[str, asyncio.Lock] = {endpoint: asyncio.Lock() for endpoint in INTERVALS}
-        self._held_up = False  #: whether a lock was waited for in vain
+        self._patience = patience or Patience()
 
     @asynccontextmanager
     async def turn(self, endpoint: str, on_wait: Callable[[], object] = lambda: None) -> AsyncIterator[None]:
@@ -67,7 +67,7 @@ class Pacer:
             with suppress(StateError), ExitStack() as waiting:
                 waiting.callback(slow.cancel)
                 make_folder(self._file.parent)
-                await stack.enter_async_context(self._held(lock, _QUEUE_PATIENCE))
+                await stack.enter_async_context(self._held(lock))
             await self._reserve(endpoint, interval)
             try:
                 yield
@@ -94,7 +94,7 @@ class Pacer:
     async def _change(self, endpoint: str, change: Callable[[float], float]) -> None:
         with suppress(StateError):
             make_folder(self._file.parent)
-            async with self._held(self._file.with_suffix(".lock"), _LOCK_PATIENCE):
+            async with self._held(self._file.with_suffix(".lock")):
                 slots = self._read()
                 slots[endpoint] = change(self._next(slots, endpoint))
                 write_json(self._file, slots)
@@ -102,14 +102,15 @@ class Pacer:
         self._slots[endpoint] = change(self._next(self._slots, endpoint))
 
     @asynccontextmanager
-    async def _held(self, lock: Path, patience: float) -> AsyncIterator[None]:
+    async def _held(self, lock: Path) -> AsyncIterator[None]:
         """Raises StateError as `hold_lock`."""
         held = StateError(f"another llmhost has held {lock} for too long")
         try:
-            async with hold_lock(lock, patience=0.0 if self._held_up else patience, held=held):
+            async with hold_lock(lock, patience=self._patience.left, held=held):
                 yield
         except StateError as error:
-            self._held_up |= error is held
+            if error is held:
+                self._patience.end()
             raise
 
     def _next(self, slots: dict[str, object], endpoint: str) -> float:

@@ -163,7 +163,7 @@ async def test_without_a_file_it_keeps_its_pauses_by_itself(
 async def test_a_lock_that_a_suspended_command_never_frees_is_waited_for_once(
     file: Path, manual_clock: ManualClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("llmhost.fleet.providers.vast.pacer._LOCK_PATIENCE", 0.5)
+    monkeypatch.setattr("llmhost.machine.files.PATIENCE", 0.5)
     file.parent.mkdir()
     async with hold_lock(file.with_suffix(".lock"), patience=0):
         async with asyncio.timeout(15):  # one wait for each call would take 40 s
