@@ -92,7 +92,7 @@ class FailFastPool(BlockingConnectionPool):
 
     async def get_connection(self, *args: Any, **options: Any) -> Any:
         if self._failure is not None and time.monotonic() < self._retry_at:
-            raise self._failure
+            raise self._failure.with_traceback(None)  # else it would hold the frames of all who met it
         try:
             connection = await super().get_connection(*args, **options)  # type: ignore[no-untyped-call]
         except (RedisError, OSError) as error:

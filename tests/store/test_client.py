@@ -19,6 +19,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from plugins.redis_servers import PortServer, RedisServer, TlsRedis
 from redis.asyncio import Redis, SSLConnection, UnixDomainSocketConnection
+from redis.exceptions import ConnectionError as RedisConnectionError
 
 from llmhost.config.models import RedisConfig
 from llmhost.errors import ConfigError, StoreUnavailable
@@ -116,6 +117,16 @@ async def test_a_wrong_password_is_reported_and_not_shown(redis_port_server: Por
 async def test_a_refused_connection_names_the_address(refusing_port: int) -> None:
     error = await failure(client(port=refusing_port))
     assert error.message == f"Redis at 127.0.0.1:{refusing_port} cannot be reached: Connection refused"
+
+
+async def test_the_error_of_a_server_that_is_away_does_not_grow_with_each_command(refusing_port: int) -> None:
+    redis = client(port=refusing_port)
+    lengths = []
+    for _ in range(20):
+        with pytest.raises(RedisConnectionError) as raised:
+            await redis.get("a")
+        lengths.append(len(list(traceback.walk_tb(raised.tb))))
+    assert lengths[-1] == lengths[1]
 
 
 async def test_tls_with_the_right_authority_and_name_works(tls_redis: TlsRedis) -> None:
