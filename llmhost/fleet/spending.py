@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from llmhost.fleet.budget import Spent, period_starts
 from llmhost.fleet.models import Worker
-from llmhost.ledger.cost import corrected, rental_cost, spent, spent_by_worker
+from llmhost.ledger.cost import corrected, spent, spent_by_worker
 from llmhost.ledger.rentals import Charge, Rental
 
 __all__ = ["Reconciled", "Spending", "bills_since", "of_whole_lives", "reconcile", "spent_now", "tally"]
@@ -43,13 +43,17 @@ def tally(
     """
     alive = {worker.id: worker for worker in listed or ()}
     running = {rental.worker for rental in rentals if rental.ended is None} if listed is None else set(alive)
+    whole = of_whole_lives(charges, rentals, listed or (), now)
     billed = {
         charge.worker: charge.usd + _unbilled(charge, alive.get(charge.worker), running, rentals, now)
-        for charge in of_whole_lives(charges, rentals, listed or (), now)
+        for charge in whole
     }
-    recorded = {**_never_recorded(alive.values(), now), **spent_by_worker(rentals, 0.0, now)}
+    known = [*rentals, *_never_recorded(alive.values(), rentals)]
+    recorded = spent_by_worker(known, 0.0, now)
     by_worker = {**recorded, **billed}
-    periods = spent_now(corrected(rentals, by_worker, now), now)
+    # At which price does not matter: it is corrected to what was billed.
+    known += [Rental(one.worker, 1.0, one.since, one.until) for one in whole if one.worker not in recorded]
+    periods = spent_now(corrected(known, by_worker, now), now)
     return Spending(by_worker, sum(by_worker.values()), periods)
 
 
@@ -74,11 +78,13 @@ def bills_since(now: float) -> float:
     return now - _LONGEST_BILL
 
 
-def _never_recorded(listed: Iterable[Worker], now: float) -> dict[str, float]:
-    return {
-        worker.id: rental_cost(Rental(worker.id, worker.price_per_hour, worker.started), 0.0, now)
+def _never_recorded(listed: Iterable[Worker], rentals: Iterable[Rental]) -> Sequence[Rental]:
+    known = {rental.worker for rental in rentals}
+    return [
+        Rental(worker.id, worker.price_per_hour, worker.started)
         for worker in listed
-    }
+        if worker.id not in known
+    ]
 
 
 def _unbilled(

@@ -56,6 +56,19 @@ def test_traffic_counts_from_the_purchase_on_in_every_period() -> None:
     assert spent_now([paid], NOW + HOUR).hour == 0.0
 
 
+@pytest.mark.parametrize("listed", [True, False])
+def test_what_was_billed_and_never_recorded_was_spent_in_its_periods_too(listed: bool) -> None:
+    workers = [make_worker("w", started=NOW - HOUR, price_per_hour=0.5)] if listed else []
+    spending = tally((), [Charge("w", 0.6, NOW - HOUR, NOW)], workers, NOW)
+    assert (spending.total, spending.periods.day, spending.periods.month) == pytest.approx((0.6, 0.6, 0.6))
+    assert 0.0 < spending.periods.hour < 0.6
+
+
+def test_a_worker_nobody_recorded_was_paid_for_in_its_periods_too() -> None:
+    worker = make_worker("w", started=NOW - 2 * HOUR, price_per_hour=0.5)
+    assert tally((), (), [worker], NOW).periods.day == pytest.approx(1.0)
+
+
 def test_a_bill_has_the_traffic_in_it_so_the_estimate_is_not_added() -> None:
     rentals = [Rental("w", 0.0, NOW - HOUR, NOW - HOUR, once=0.3), Rental("w", 0.5, NOW - HOUR)]
     worker = make_worker("w", started=NOW - HOUR)
