@@ -43,19 +43,19 @@ __all__ = [
 
 @dataclass(frozen=True, slots=True)
 class Targets:
-    """What is promised: a share, seconds, seconds, USD, a share, a share."""
+    """The goals of the configuration: a share, seconds, seconds, USD, a share, a share."""
 
     hit_ratio: float
     hit_latency: float
     miss_latency: float
     cost_per_query: float
-    cost_reduction: float = 0.81
-    up_time: float = 0.995
+    cost_reduction: float
+    up_time: float
 
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """One promise; `actual` and `met` are None while nothing was measured."""
+    """One goal; `actual` and `met` are None while nothing was measured."""
 
     name: str
     target: float

@@ -18,7 +18,14 @@ __all__ = ["NOW", "STATS", "TARGETS", "busy"]
 
 NOW = 1_800_000_000.0
 DAY = 86_400.0
-TARGETS = Targets(hit_ratio=0.70, hit_latency=0.1, miss_latency=5.0, cost_per_query=0.001)
+TARGETS = Targets(
+    hit_ratio=0.70,
+    hit_latency=0.1,
+    miss_latency=5.0,
+    cost_per_query=0.001,
+    cost_reduction=0.81,
+    up_time=0.995,
+)
 RENTALS = [Rental(f"vast-{number}", 0.35, NOW - DAY) for number in (1234567, 1234568, 1234569)]
 
 

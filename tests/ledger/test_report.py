@@ -23,7 +23,14 @@ from llmhost.ledger.report import (
 )
 from llmhost.ledger.totals import Totals
 
-TARGETS = Targets(hit_ratio=0.70, hit_latency=0.1, miss_latency=5.0, cost_per_query=0.001)
+TARGETS = Targets(
+    hit_ratio=0.70,
+    hit_latency=0.1,
+    miss_latency=5.0,
+    cost_per_query=0.001,
+    cost_reduction=0.81,
+    up_time=0.995,
+)
 HOUR = 3_600.0
 
 
