@@ -61,7 +61,7 @@ def notices_of(
 ) -> Sequence[Notice]:
     """What a step of the autoscaler shows that needs attention. Pure. `threshold_raised` is when audits last
     raised the cache's threshold, None: it is not raised; Unix seconds."""
-    found = [*_budget(fleet, limits, spent, now), *_lost(fleet, result), *_paused(fleet, result)]
+    found = [*_budget(fleet, limits, spent, now), *_lost(fleet, result, now), *_paused(fleet, result)]
     if threshold_raised is not None:
         found.append(
             Notice(
@@ -95,14 +95,16 @@ def _budget(fleet: str, limits: Limits, spent: Spent, now: float) -> list[Notice
     return found
 
 
-def _lost(fleet: str, result: StepResult) -> list[Notice]:
+def _lost(fleet: str, result: StepResult, now: float) -> list[Notice]:
+    """Once a day (UTC): a static server keeps its name, and may be lost again."""
+    _, day, _ = period_starts(now)
     found = []
     for action in result.actions:
         if action.kind == "repair" and action.worker is not None:
             ended = "was destroyed" if action.done else "still exists"
             text = f"{action.detail or 'it does not work'}; it {ended}."
             title = f"llmhost {fleet}: lost {action.worker}"
-            found.append(Notice(f"worker_lost:{action.worker}", "worker_lost", title, text))
+            found.append(Notice(f"worker_lost:{action.worker}:{day:.0f}", "worker_lost", title, text))
     return found
 
 

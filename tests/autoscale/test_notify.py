@@ -74,6 +74,13 @@ def test_a_worker_that_was_lost_is_told_with_the_reason() -> None:
     assert notice.text == "outbid; it was destroyed."
 
 
+def test_a_server_that_is_lost_again_on_another_day_is_told_again() -> None:
+    lost = held("", None, ScaleAction("repair", "static-1", "no answer", done=True))
+    days = [notices_of("blue", lost, Limits(), Spent(), None, NOW + hours * 3600) for hours in (0, 1, 24)]
+    first, later, next_day = (notice.id for (notice,) in days)
+    assert (first == later, first == next_day) == (True, False)
+
+
 def test_other_things_that_a_step_does_are_not_told() -> None:
     actions = [ScaleAction(kind, "vast-1", "", done=True) for kind in ("buy", "drain", "end")]  # type: ignore[arg-type]
     assert notices_of("blue", held("", None, *actions), Limits(), Spent(), None, NOW) == []
