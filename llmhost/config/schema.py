@@ -126,10 +126,12 @@ def allowed(field: FieldInfo | None) -> str:
 
 
 def _range(field: FieldInfo) -> str:
-    low, above, high = (_bound(field, name) for name in ("ge", "gt", "le"))
-    if low is not None:
-        return f", {low} or more" if high is None else f", {low} to {high}"
-    return (f" over {above}" if above is not None else "") + (f", at most {high}" if high is not None else "")
+    low, above, high, below = (_bound(field, name) for name in ("ge", "gt", "le", "lt"))
+    if low is not None and high is not None:
+        return f", {low} to {high}"
+    least = f", {low} or more" if low is not None else f" over {above}" if above is not None else ""
+    most = f", at most {high}" if high is not None else f", below {below}" if below is not None else ""
+    return least + most
 
 
 def _span(field: FieldInfo) -> str:

@@ -326,6 +326,10 @@ def test_an_unknown_key_is_named_with_the_nearest_known_one(
         ("redis: {host: {}}\n", "1: `redis.host` cannot be a mapping; allowed: text, 1 to 253 characters"),
         ("redis: {tls: maybe}\n", "1: `redis.tls` cannot be `maybe`; allowed: `true` or `false`"),
         ("engine: {top_p: 0}\n", "1: `engine.top_p` cannot be `0`; allowed: number over 0, at most 1"),
+        (
+            "cache: {confidence: 1}\n",
+            "1: `cache.confidence` cannot be `1`; allowed: number, 0.5 or more, below 1",
+        ),
         ("cache: {threshold: nan}\n", "1: `cache.threshold` cannot be `nan`; allowed: number, -1 to 1"),
         (
             "cache:\n  deny: ['a.*b.*c']\n",
