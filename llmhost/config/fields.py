@@ -15,6 +15,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 __all__ = [
     "FLEET_NAME",
     "UNNAMED_FLEET",
+    "Aliases",
     "Allowed",
     "BrokenRules",
     "Duration",
@@ -197,10 +198,29 @@ HeaderName = Annotated[
     Allowed("the name of an HTTP header"),
 ]
 
+_MODEL_NAME = r"[^\s\x00-\x1f]+"
+_LONGEST_MODEL_NAME = 200
+_MODEL_NAME_WORDS = f"text without spaces, 1 to {_LONGEST_MODEL_NAME} characters"
+
 ModelName = Annotated[
     str,
-    Field(min_length=1, max_length=200, pattern=r"^[^\s\x00-\x1f]+$"),
-    Allowed("text without spaces, 1 to 200 characters"),
+    Field(min_length=1, max_length=_LONGEST_MODEL_NAME, pattern=f"^{_MODEL_NAME}$"),
+    Allowed(_MODEL_NAME_WORDS),
+]
+
+
+def _aliases(value: dict[str, str]) -> dict[str, str]:
+    for name in (*value, *value.values()):
+        if not re.fullmatch(_MODEL_NAME, name) or len(name) > _LONGEST_MODEL_NAME:
+            raise ValueError(f"{name[:_LONGEST_MODEL_NAME]!r} is no model's name, {_MODEL_NAME_WORDS}")
+    return value
+
+
+Aliases = Annotated[
+    dict[str, str],
+    Field(max_length=100),
+    AfterValidator(_aliases),
+    Allowed("mapping of at most 100 names to models"),
 ]
 
 

@@ -7,10 +7,10 @@ from typing import Literal, Self
 from pydantic import Field, model_validator
 
 from llmhost.config.fields import (
+    Aliases,
     Duration,
     HeaderName,
     Host,
-    ModelName,
     Network,
     Section,
     Url,
@@ -69,9 +69,8 @@ class GatewayConfig(Section):
         "the tenant.",
         examples=["X-OpenWebUI-User-Id"],
     )
-    aliases: dict[ModelName, ModelName] = Field(
+    aliases: Aliases = Field(
         {},
-        max_length=100,
         description="Other names under which clients may ask for a model, the cache's embedding model "
         "included; `'*'` is every other name of a chat model.",
         examples=[{"gpt-4o-mini": "llama3.2:3b"}],

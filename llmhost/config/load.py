@@ -351,7 +351,7 @@ def _explained(
 def _describe(problem: Any, places: Mapping[KeyPath, Place]) -> list[str]:
     """One sentence, or one for each broken rule of a section."""
     path: KeyPath = problem["loc"]
-    field = schema.find(path)
+    field = schema.find(path) or schema.value_above(path)
     place = _place(path, places)
     if problem["type"] == "value_error":
         error = problem["ctx"]["error"]
@@ -359,7 +359,7 @@ def _describe(problem: Any, places: Mapping[KeyPath, Place]) -> list[str]:
             rules = error.rules if isinstance(error, BrokenRules) else (str(error),)
             return [f"{_place_of_rule(rule, path, places).where}: {rule}" for rule in rules]
         if schema.says_why(field):
-            of_many = isinstance(place.written, list | tuple)
+            of_many = isinstance(place.written, list | tuple | dict)
             refused = f"`{dotted(path)}`" if of_many else _refused(path, field, place)
             return [f"{place.where}: {refused}: {error}"]
     return [f"{place.where}: {_what(problem['type'], path, field, place)}"]

@@ -28,6 +28,7 @@ __all__ = [
     "sections",
     "subsection",
     "unknown",
+    "value_above",
 ]
 
 _DURATION = get_args(Duration)[-1]
@@ -60,6 +61,12 @@ def find(path: KeyPath) -> FieldInfo | None:
     """The field at this path; None for the root, an item of a list and an unknown key."""
     *parent, last = path or (0,)
     return _members(tuple(parent)).get(last) if isinstance(last, str) else None
+
+
+def value_above(path: KeyPath) -> FieldInfo | None:
+    """The key whose value, a list or a mapping of texts, has what is at this path; None for anything else."""
+    field = find(path[:-1]) if path else None
+    return field if field is not None and not section_in(field) else None
 
 
 def _members(path: KeyPath) -> Mapping[str, FieldInfo]:

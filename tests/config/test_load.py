@@ -386,6 +386,18 @@ def test_an_unknown_key_is_named_with_the_nearest_known_one(
         ),
         ("fleet: local\n", "1: `fleet` cannot be text; allowed: mapping of keys"),
         (
+            "gateway: {aliases: 5}\n",
+            "1: `gateway.aliases` cannot be `5`; allowed: mapping of at most 100 names to models",
+        ),
+        (
+            "gateway: {aliases: {a: 'b c'}}\n",
+            "1: `gateway.aliases`: 'b c' is no model's name, text without spaces, 1 to 200 characters",
+        ),
+        (
+            "gateway: {aliases: {a: [b]}}\n",
+            "1: `gateway.aliases.a` cannot be a list; allowed: mapping of at most 100 names to models",
+        ),
+        (
             "fleet: {workers: x}\n",
             "1: `fleet.workers` cannot be text; allowed: list of mappings, at most 1000 entries",
         ),
