@@ -274,7 +274,14 @@ class Answerer:
         tasks = self._finishing if asked.renews and not self.counts_later else self._tasks
         tasks.add(task)
         task.add_done_callback(tasks.discard)
+        task.add_done_callback(lambda _: self._end(flight))
         return task
+
+    def _end(self, flight: Flight) -> None:
+        """No request waits for a flight whose task was cancelled, also before its first step."""
+        self._forget(flight)
+        if not flight.over:
+            flight.fail(EngineUnavailable("the answer was given up, as llmhost is being stopped"))
 
     def _renew(self, asked: _Asked, hit: Reply) -> None:
         """Begins to ask an engine again what a stale answer was given to. Of all processes one does; those
@@ -345,8 +352,6 @@ class Answerer:
         except Exception as error:  # noqa: BLE001 - raised to everyone who asks
             flight.fail(error)
         finally:
-            if flight.reply is None and flight.failure is None:
-                flight.fail(EngineUnavailable("the answer was given up, as llmhost is being stopped"))
             self._forget(flight)
             if not asked.renews or (asked.reply is not None and asked.reply.source == "engine"):
                 await self._count(asked)

@@ -13,9 +13,11 @@ import pytest
 from doubles.answering_house import ASKED, DONE, House
 from doubles.embedders import WordEmbedder
 from doubles.scripted_pool import ScriptedEngine
+from doubles.waiting import LONGEST
 from plugins.cache import MakeCache
 from redis.asyncio import Redis, UnixDomainSocketConnection
 
+from llmhost.answering.answerer import Answerer
 from llmhost.answering.cache_session import Weights
 from llmhost.answering.question import Question, Reply, Started, Text
 from llmhost.cache.indexes.flat import FlatIndex
@@ -174,6 +176,21 @@ async def test_a_cancelled_question_stores_nothing_and_frees_its_flight(
     with pytest.raises(asyncio.CancelledError):
         await asking
     assert await redis_client.keys("test:*") == []
+
+
+async def test_a_question_that_begins_while_its_process_ends_does_not_wait_for_ever(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begin = Answerer._begin
+
+    def ended_at_once(*args: Any) -> asyncio.Task[None]:
+        task = begin(*args)
+        task.cancel()
+        return task
+
+    monkeypatch.setattr(Answerer, "_begin", ended_at_once)
+    with pytest.raises(EngineUnavailable, match="being stopped"):
+        await asyncio.wait_for(house.ask(ASKED, engine()), LONGEST)
 
 
 async def test_of_several_that_ask_the_same_at_once_one_asks_a_worker(house: House) -> None:
