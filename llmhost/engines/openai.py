@@ -7,7 +7,7 @@ the first alone is also what a proxy leaves behind that lost the rest.
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection, Mapping, Sequence
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager, suppress
 from dataclasses import replace
 from typing import Any
@@ -50,7 +50,7 @@ class OpenAIEngine(HttpEngine):
         has_other_path = root == base and "/" in base.partition("://")[2]
         self._prefix = "" if has_other_path else "/v1"
         self._has_infill = True  #: until the server says otherwise
-        #: fields of a request that this server has said it does not know
+        #: fields of a request that this server has said it does not know, and answered without
         self._unknown: set[str] = set()
 
     def _path(self, request: ChatRequest) -> str:
@@ -62,6 +62,10 @@ class OpenAIEngine(HttpEngine):
         return request.completion is not None and bool(request.completion.suffix) and self._has_infill
 
     def _payload(self, request: ChatRequest) -> JsonObject:
+        return self._without(self._unknown, request)
+
+    def _without(self, unknown: Collection[str], request: ChatRequest) -> JsonObject:
+        """The body that asks for a streamed answer, without these fields."""
         if request.completion is not None and request.fields.get("response_format"):
             # llama.cpp would ignore it here.
             raise EngineRefused("the engine continues a text without a `format`", hint="leave it out")
@@ -74,12 +78,12 @@ class OpenAIEngine(HttpEngine):
                 "stream": True,
                 **wire.sampling_fields(request.sampling, max_tokens="n_predict"),
             }
-        most = "max_completion_tokens" if "max_tokens" in self._unknown else "max_tokens"
+        most = "max_completion_tokens" if "max_tokens" in unknown else "max_tokens"
         payload = {
             **wire.sampling_fields(request.sampling, max_tokens=most),
             "stream_options": {"include_usage": True},
         }
-        known = {name: value for name, value in payload.items() if name not in self._unknown}
+        known = {name: value for name, value in payload.items() if name not in unknown}
         return {**wire.chat_fields(replace(request, fields=_fields(request.fields))), **known}
 
     def _reader(self) -> wire.Reader:
@@ -99,20 +103,25 @@ class OpenAIEngine(HttpEngine):
     async def _lines(
         self, request: ChatRequest, deadlines: StreamDeadlines
     ) -> AsyncIterator[AsyncGenerator[str, None]]:
-        """Asks again without what the server says that it does not have."""
+        """Asks again without what the server says that it does not have. That holds for later requests where
+        it then answers: an error may quote what a client wrote, and refuse something else."""
+        unknown = set(self._unknown)
         async with AsyncExitStack() as stack:
             while True:
+                payload = self._without(unknown, request)
+                asking = self._transport.lines(self._path(request), payload, deadlines)
                 try:
-                    lines = await stack.enter_async_context(super()._lines(request, deadlines))
+                    lines = await stack.enter_async_context(asking)
                     break
                 except HttpStatus as fault:
                     if self._infills(request) and has_no_route(fault):
                         self._has_infill = False
                         continue
-                    unknown = _refused_fields(fault, self._payload(request)) - self._unknown
-                    if not unknown:
+                    refused = _refused_fields(fault, payload) - unknown
+                    if not refused:
                         raise
-                    self._unknown |= unknown
+                    unknown |= refused
+            self._unknown |= unknown
             yield lines
 
     async def model_status(self, model: str) -> ModelStatus:

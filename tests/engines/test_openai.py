@@ -282,6 +282,21 @@ async def test_what_a_server_does_not_know_is_left_out_from_then_on(
     assert second == third == {name: value for name, value in first.items() if name != dropped} | instead
 
 
+async def test_what_an_error_quotes_of_one_request_is_not_left_out_of_others(
+    openai_side, openai_server, question, ask
+):
+    openai_server.unknown = {
+        "colour": (400, {"error": "not permitted: colour, 'temperature seed max_tokens'"})
+    }
+    engine, wanted = openai_side.engine(), question(temperature=0.5, seed=3, max_tokens=50)
+    with pytest.raises(EngineRefused, match="not permitted: colour"):
+        await ask(engine, replace(wanted, fields={"colour": "temperature seed max_tokens"}))
+    openai_server.requests.clear()
+    await ask(engine, wanted)
+    (sent,) = (request.json for request in openai_server.requests)
+    assert (sent["temperature"], sent["seed"], sent["max_tokens"]) == (0.5, 3, 50)
+
+
 async def test_a_server_that_knows_neither_name_of_the_most_tokens_refuses(
     openai_side, openai_server, question
 ):
