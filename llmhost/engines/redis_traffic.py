@@ -241,9 +241,12 @@ class RedisLoad:
     ) -> Slot | Full | None:
         if self._clock() >= self._away_until:
             try:
-                return await self._acquire_shared(workers, again, affine, ticket.request, ticket.lifetime)
+                found = await self._acquire_shared(workers, again, affine, ticket.request, ticket.lifetime)
             except StoreError:
                 self._away_until = self._clock() + _PAUSE
+            else:
+                await self._local.give_up(ticket)  # it may have waited here while Redis was away
+                return found
         return await self._local.acquire_or_wait(workers, ticket, again=again, affine=affine)
 
     async def give_up(self, ticket: Ticket) -> None:

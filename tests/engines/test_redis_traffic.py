@@ -240,6 +240,27 @@ async def test_the_slot_of_a_request_that_gave_up_is_free_although_the_reply_tha
     assert isinstance(await load.acquire_or_wait(["a"], Ticket(30)), Slot)
 
 
+async def test_who_waited_while_redis_was_away_is_in_nobody_s_way_when_it_is_away_again(
+    redis_client, monkeypatch
+):
+    clock = ManualClock()
+    load = RedisLoad(redis_client, "test", 60, clock=clock.monotonic)
+    take = load._acquire
+
+    async def be_away(keys, arguments):
+        raise StoreUnavailable("Redis is away")
+
+    monkeypatch.setattr(load, "_acquire", be_away)
+    without_redis, ticket = await load.acquire(["a"]), Ticket(30)
+    assert [await load.acquire_or_wait(["a"], ticket) for _ in range(2)] == [Full(1)] * 2
+    await load.release(without_redis)
+    monkeypatch.setattr(load, "_acquire", take)
+    await clock.sleep(60)
+    await load.release(await load.acquire_or_wait(["a"], ticket))
+    monkeypatch.setattr(load, "_acquire", be_away)
+    assert isinstance(await load.acquire_or_wait(["a"], Ticket(30)), Slot)
+
+
 async def test_a_request_that_is_cut_off_while_it_asks_for_a_slot_is_waited_for_no_more(
     load, traffic, monkeypatch
 ):
