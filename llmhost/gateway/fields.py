@@ -30,7 +30,6 @@ __all__ = [
     "OLLAMA",
     "OPENAI",
     "RESPONSES",
-    "SERVER_OPTIONS",
     "Fields",
     "UnreadFields",
 ]
@@ -39,6 +38,7 @@ __all__ = [
 _INDIFFERENT = frozenset(
     {"user", "metadata", "store", "service_tier", "safety_identifier", "prompt_cache_key"}
     | {"prompt_cache_options", "prompt_cache_retention", "stream_options", "stream"}
+    | {"keep_alive"}  # of Ollama: how long a model is kept is `engine.keep_alive`, whoever asks it
 )
 #: values that say what is the case without them; a client that sends them asks the same question
 _DEFAULTS: Mapping[str, tuple[Any, ...]] = {
@@ -69,12 +69,12 @@ _IMPOSSIBLE = {
 _KNOWN = (
     CACHEABLE_FIELDS
     | {"tools", "tool_choice", "parallel_tool_calls", "logprobs", "top_logprobs"}
-    | {"keep_alive", "shift", "truncate"}
+    | {"shift", "truncate"}
 )
 #: options of Ollama's API for how a server runs its model: they say nothing about the answer, and another
-#: value would make it load the model again. So is `num_ctx`: the context is `engine.context`, and what does
-#: not fit is refused.
-SERVER_OPTIONS = frozenset(
+#: value would make it load the model again, for everyone. So is `num_ctx`: the context is `engine.context`,
+#: and what does not fit is refused. They are left out.
+_SERVER_OPTIONS = frozenset(
     {"num_ctx", "num_batch", "num_gpu", "main_gpu", "num_thread", "num_keep", "numa", "low_vram", "f16_kv"}
     | {"logits_all", "vocab_only", "use_mmap", "use_mlock", "embedding_only"}
 )
@@ -126,11 +126,14 @@ class UnreadFields:
             elif name not in self.indifferent:
                 passed[name] = value
         passed |= _meaning(translated)
+        options = passed.pop("options", None)
+        if options := _of_answer(options) if isinstance(options, dict) else options:
+            passed["options"] = options
         if "tools" not in passed:
             for name in _OF_TOOLS:
                 passed.pop(name, None)
         unknown += [name for name in passed if name not in _KNOWN]
-        unknown += self._unknown_options(passed.get("options"))
+        unknown += self._unknown_options(options)
         for name, part in parts.items():
             _find_unknown(part, self.within, f"{name}.", unknown)
         return Fields(passed, tuple(dict.fromkeys(unknown)))
@@ -138,7 +141,7 @@ class UnreadFields:
     def _unknown_options(self, options: object) -> Iterator[str]:
         """Raises BadRequest where one of them asks for what is impossible."""
         named = options.keys() if isinstance(options, dict) else set[str]()
-        for name in named - SERVER_OPTIONS - _ANSWER_OPTIONS:
+        for name in named - _ANSWER_OPTIONS:
             if why := self.impossible.get(name) or _IMPOSSIBLE.get(name):
                 raise BadRequest(f"`options.{name}` is not supported: {why}", f"options.{name}")
             yield f"options.{name}"
@@ -149,6 +152,13 @@ def _meaning(fields: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
     for name, value in fields.items():
         if name not in _INDIFFERENT and value is not None and value not in _DEFAULTS.get(name, ()):
             yield name, value
+
+
+def _of_answer(options: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The options on which the answer may depend."""
+    return {
+        name: value for name, value in options.items() if value is not None and name not in _SERVER_OPTIONS
+    }
 
 
 #: what holds no objects that are read; a dict is a client's own JSON

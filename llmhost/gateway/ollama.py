@@ -18,7 +18,7 @@ from llmhost.answering.question import Reply
 from llmhost.engines.engine import Completion, Message, Sampling, ToolCall
 from llmhost.gateway.chat import Chat, Choice, calls_with_arguments, stop_texts
 from llmhost.gateway.faults import BadRequest, Fault
-from llmhost.gateway.fields import GENERATED, OLLAMA, SERVER_OPTIONS, UnreadFields
+from llmhost.gateway.fields import GENERATED, OLLAMA, UnreadFields
 from llmhost.gateway.openai import Body, finish_reason
 
 __all__ = [
@@ -161,7 +161,7 @@ def _chat(
 ) -> Chat:
     options = body.all_options
     extra = {name: value for name, value in (options.model_extra or {}).items() if value is not None}
-    rest = {name: value for name, value in extra.items() if name not in _FIELDS | SERVER_OPTIONS}
+    rest = {name: value for name, value in extra.items() if name not in _FIELDS}
     translated = {
         **{name: value for name, value in extra.items() if name in _FIELDS},
         "options": rest,

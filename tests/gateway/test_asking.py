@@ -280,7 +280,8 @@ OF_OPENAI: Sequence[tuple[Mapping[str, Any], str]] = [
     ({"response_format": {"type": "text"}}, SAME),
     ({"reasoning_effort": "low"}, SEPARATES),
     ({"think": True}, SEPARATES),
-    ({"options": {"num_ctx": 64}}, SEPARATES),
+    ({"options": {"num_ctx": 64}}, SAME),  # the context is the configuration's
+    ({"options": {"top_k": 1, "num_gpu": 0}}, SEPARATES),
     ({"num_ctx": 64}, BYPASSES),
     ({"tools": []}, SAME),
     ({"verbosity": "low"}, BYPASSES),

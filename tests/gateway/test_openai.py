@@ -59,6 +59,13 @@ async def test_the_end_of_a_stream_is_marked(house: House) -> None:
     assert not [line for line in answer.text.split("\n\n") if line and not line.startswith("data: ")]
 
 
+async def test_how_a_model_is_run_is_the_fleet_s_whichever_api_asks(house: House) -> None:
+    await house.chat(keep_alive=0, options={"num_ctx": 131_072, "num_gpu": 0, "top_k": 3})
+    sent = house.engine.requests[-1].json
+    assert sent["top_k"] == 3
+    assert not {"keep_alive", "options", "num_ctx", "num_gpu"} & sent.keys()
+
+
 async def test_what_stands_within_the_options_of_ollama_is_a_field_like_any_other(house: House) -> None:
     refused = await house.chat(options={"n": 2})
     assert (refused.status_code, "`options.n` is not supported" in refused.text) == (400, True)
