@@ -168,11 +168,11 @@ def build(
 def answerer_over(client: Any, keys: NamespaceKeys, cache: SemanticCache) -> Answerer:
     """The real path; no worker, as every question is to hit."""
 
-    async def nobody(_model: str) -> list[Any]:
+    async def no_workers(_model: str) -> list[Any]:
         return []
 
     return Answerer(
-        pool=lambda: Pool(nobody, LocalLoad(), 1),
+        pool=lambda: Pool(no_workers, LocalLoad(), 1),
         slots=1,
         sessions=CacheSessions(cache, lambda: SingleFlight(client, keys), WarnOnce(print)),
         warn_once=WarnOnce(print),
@@ -242,7 +242,7 @@ async def rate(step: Callable[[], Awaitable[Any]]) -> float:
 
 
 async def answered(answerer: Answerer, question: Question, source: str) -> tuple[float, Reply]:
-    """Seconds until the answer is there; what is counted afterwards holds nobody up."""
+    """Seconds until the answer is there; what is counted afterwards delays no answer."""
     begun = time.perf_counter()
     spent, reply = 0.0, None
     async for event in answerer.answer(question):

@@ -122,7 +122,7 @@ def main(arguments: list[str] | None = None) -> None:
     learned, kept_open = split_open(read_pairs(given.open)) if given.open else ([], [])
     by_hand, kept = split_families(families(sorted(FAMILIES.glob("*.jsonl"))), rng)
     model, encoder = CrossEncoder(folder), Encoder(folder)
-    if not given.checkpoint.exists():  # else it was trained before, and only the rest is made anew
+    if not given.checkpoint.exists():  # else it was trained before, and only the rest is made again
         most = given.limit
         neighbours = _neighbours(by_hand[:most], recipe.neighbours) if recipe.neighbours else []
         material = Material(parts.train[:most], learned[:most], by_hand[:most], neighbours)

@@ -46,7 +46,7 @@ _MOST_BYTES = 10**18
 #: what a model can do for a client
 _CAPABILITIES = ("completion", "tools", "insert", "vision", "embedding", "thinking")
 
-#: what Ollama says of a pull that another try does not mend, and what does
+#: what Ollama says of a pull that would fail again, and what helps
 _PERMANENT = {
     "no space left on device": "free some disk space on that server, or use a smaller `engine.model`",
     "file does not exist": "correct `engine.model`",

@@ -38,7 +38,7 @@ __all__ = [
 _INDIFFERENT = frozenset(
     {"user", "metadata", "store", "service_tier", "safety_identifier", "prompt_cache_key"}
     | {"prompt_cache_options", "prompt_cache_retention", "stream_options", "stream"}
-    | {"keep_alive"}  # of Ollama: how long a model is kept is `engine.keep_alive`, whoever asks it
+    | {"keep_alive"}  # how long Ollama keeps a model is `engine.keep_alive`, not a client's to say
 )
 #: values that say what is the case without them; a client that sends them asks the same question
 _DEFAULTS: Mapping[str, tuple[Any, ...]] = {

@@ -1,4 +1,4 @@
-"""Makes the verifier's word mean what it says: of the pairs given 0.9, nine in ten ask the same.
+"""Calibrates the verifier's probabilities: of the pairs given 0.9, nine in ten ask the same.
 
 Fitted on pairs that the model has not learnt from, and of these on the ones that no guard refuses, as it is
 never asked about others.

@@ -134,15 +134,15 @@ class SimFleet:
             elif not machine.answers and machine.booted <= now:
                 self._see_boot(machine, now)
 
-    def apply(self, orders: Resize, now: float) -> None:
+    def apply(self, change: Resize, now: float) -> None:
         """Does what a step has decided."""
-        for number in orders.revive:
+        for number in change.revive:
             machine = self.machines[number]
             machine.draining = False
             self._put_in(machine.id, [max(now, free) for free in machine.free])
             machine.free = []
-        self._drain({number: self.machines[number] for number in orders.drain}, now)
-        for _ in range(orders.buy):
+        self._drain({number: self.machines[number] for number in change.drain}, now)
+        for _ in range(change.buy):
             sound = self._chance.random() >= self._settings.boot_failures
             booted = now + self._settings.boot_seconds
             self.machines[self._next] = Machine(self._next, now, booted, sound)
