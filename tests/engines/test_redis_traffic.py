@@ -256,7 +256,9 @@ async def test_who_waited_while_redis_was_away_is_in_nobody_s_way_when_it_is_awa
     await load.release(without_redis)
     monkeypatch.setattr(load, "_acquire", take)
     await clock.sleep(60)
-    await load.release(await load.acquire_or_wait(["a"], ticket))
+    shared = await load.acquire_or_wait(["a"], ticket)
+    assert isinstance(shared, Slot)
+    await load.release(shared)
     monkeypatch.setattr(load, "_acquire", be_away)
     assert isinstance(await load.acquire_or_wait(["a"], Ticket(30)), Slot)
 
