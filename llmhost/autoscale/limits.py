@@ -11,11 +11,12 @@ from llmhost.engines.traffic import Traffic
 from llmhost.errors import LimitError
 from llmhost.fleet.budget import check, fits
 from llmhost.fleet.plan import Funds
+from llmhost.ledger.rentals import LONGEST_BOOT
 
-__all__ = ["FAILURES_COUNT", "affordable", "find_invalid_metric", "purchase_cooldown", "within_budget"]
+__all__ = ["affordable", "find_invalid_metric", "purchase_cooldown", "within_budget"]
 
 #: seconds; a purchase that failed longer ago says nothing about the next one
-FAILURES_COUNT = 3600.0
+_FAILURES_COUNT = 3600.0
 
 
 def within_budget(
@@ -62,11 +63,11 @@ def affordable(
 
 def purchase_cooldown(failures: Sequence[float], most: int, now: float) -> Blocked | None:
     """Why no purchase is tried for now: `most` or more failed within an hour. Unix seconds."""
-    recent = sorted(at for at in failures if 0 <= now - at < FAILURES_COUNT)
+    recent = sorted(at for at in failures if 0 <= now - at < _FAILURES_COUNT)
     if len(recent) < most:
         return None
     # Once this one is forgotten, fewer than `most` are left.
-    until = datetime.fromtimestamp(recent[-most] + FAILURES_COUNT, UTC)
+    until = datetime.fromtimestamp(recent[-most] + _FAILURES_COUNT, UTC)
     # Not how many there are by now: the operator is told once, and the number falls while the hour passes.
     message = f"{most} purchases failed within an hour; no purchases until {until:%H:%M} UTC"
     return Blocked("failures", message, "`llmhost scale history` shows what went wrong")
@@ -89,7 +90,6 @@ _STALE = 120.0
 _MOST = 10**10  #: questions or tokens in one bucket, or at once; more than the world asks
 _FASTEST = 10**7  #: tokens a second of one machine
 _DEAREST = 10**5  #: USD an hour of one machine
-_LONGEST_BOOT = 86_400.0  #: seconds
 _LATEST = 10**11  #: Unix seconds; the year 5138
 
 
@@ -118,7 +118,7 @@ def _invalid(metrics: Metrics, fleet: FleetView, now: float) -> Iterator[str]:
     if credit is not None and not math.isfinite(credit):
         yield f"invalid metric: credit of the account: {credit}"
     if metrics.boot_seconds is not None:
-        yield from _outside("seconds that a worker takes to boot", metrics.boot_seconds, _LONGEST_BOOT)
+        yield from _outside("seconds that a worker takes to boot", metrics.boot_seconds, LONGEST_BOOT)
 
 
 def _untimely(traffic: Traffic, now: float) -> Iterator[str]:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from llmhost.errors import StoreRefused
 from llmhost.ledger.buckets import DAY, HOUR, MINUTE, Bucket, bucket_of, buckets_at, covering
 from llmhost.ledger.events import Outcome, QuestionEvent
-from llmhost.ledger.rentals import Charge, Rental
+from llmhost.ledger.rentals import LONGEST_BOOT, Charge, Rental
 from llmhost.ledger.totals import Totals
 from llmhost.store.client import amount, is_sharded, load_script, text, translate_errors
 from llmhost.store.keys import FleetKeys
@@ -25,11 +25,8 @@ from llmhost.store.keys import FleetKeys
 if TYPE_CHECKING:
     from redis.asyncio import Redis
 
-__all__ = ["LONGEST_BOOT", "Ledger", "boot_seconds", "learned_boot"]
+__all__ = ["Ledger", "boot_seconds", "learned_boot"]
 
-
-#: seconds; what took a day was no boot
-LONGEST_BOOT = 86_400.0
 
 #: of the boots; three in four are as quick, and one that hung for an hour changes nothing
 _QUANTILE = 0.75

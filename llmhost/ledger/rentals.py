@@ -6,7 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-__all__ = ["Charge", "Rental", "RentalBook"]
+__all__ = ["LONGEST_BOOT", "Charge", "Rental", "RentalBook"]
+
+#: seconds; what took a day was no boot
+LONGEST_BOOT = 86_400.0
 
 
 class RentalBook(Protocol):
