@@ -183,8 +183,9 @@ class CacheConfig(Section):
         "builtin",
         min_length=1,
         max_length=500,
-        description="`verified` only: the model that computes this probability. `builtin`, or a "
-        "cross-encoder of sentence-transformers: a name, or a folder that begins with `/`, `.` or `~`.",
+        description="`verified` only: the model that computes this probability. `builtin`; `large`, which "
+        "finds more and takes longer (`pip install 'llmhost[verifier]'`); or a cross-encoder of "
+        "sentence-transformers: a name, or a folder that begins with `/`, `.` or `~`.",
     )
     judge: bool = Field(
         False,

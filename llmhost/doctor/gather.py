@@ -186,12 +186,9 @@ def _embedder(name: str) -> Check:
 
 
 def _verifier(name: str) -> Check:
-    from llmhost.cache.verifiers.load import BUILTIN, check_verifier
+    from llmhost.cache.verifiers.load import check_verifier
 
-    check_verifier(name)
-    if name == BUILTIN:
-        return ok("verifier", f"{name} is ready")
-    return ok("verifier", f"{name} is loaded on first use, and downloaded if it is the name of a model")
+    return ok("verifier", check_verifier(name))
 
 
 def _engine(model_path: str | None) -> Check:

@@ -19,6 +19,9 @@ __all__ = ["worker_gateway"]
 
 _CONFIG, _AUTHORITY = "llmhost.yaml", "redis-ca.pem"
 
+#: what of llmhost a verifier needs besides, by its name
+_EXTRAS = {"large": "verifier"}
+
 #: of a section, what is not for a worker: files of this machine, what it may not write, where it listens
 _ENGINE = {"model_path", "threads", "keep_alive"}
 _CACHE = {"judge", "audit_share", "shadow", "conversations"}
@@ -27,7 +30,8 @@ _GATEWAY = {"aliases", "user_header", "max_body", "queue", "queue_timeout"}
 
 def worker_gateway(config: Config) -> WorkerGateway:
     """The files are made, and `redis.ca_file` is read, when a worker is bought."""
-    package = config.fleet.gateway_package or f"llmhost=={__version__}"
+    extra = f"[{_EXTRAS[config.cache.verifier]}]" if config.cache.verifier in _EXTRAS else ""
+    package = config.fleet.gateway_package or f"llmhost{extra}=={__version__}"
     return WorkerGateway(package, lambda: _files(config))
 
 

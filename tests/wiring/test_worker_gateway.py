@@ -435,3 +435,7 @@ def test_what_shapes_an_answer_is_the_operators_and_no_text_is_a_variable(
 def test_another_package_can_be_named() -> None:
     assert re.fullmatch(r"llmhost==\d+\.\d+\.\d+\S*", worker_gateway(rented()).package)
     assert worker_gateway(rented(fleet={"gateway_package": "/w.whl"})).package == "/w.whl"
+
+
+def test_the_package_brings_the_verifier_that_is_configured() -> None:
+    assert worker_gateway(rented(cache={"verifier": "large"})).package.startswith("llmhost[verifier]==")

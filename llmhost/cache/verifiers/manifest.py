@@ -1,4 +1,4 @@
-"""What is known about the built-in verifier's files: `verifier.json` beside them."""
+"""What is known about the files of a verifier of ours: `verifier.json` beside them."""
 
 from __future__ import annotations
 
@@ -21,16 +21,19 @@ FORMAT = 2
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Manifest(ModelManifest):
     """`slope` and `intercept` make calibrated log-odds of the model's own. `max_tokens` are those of both
-    wordings together.
+    wordings together. A larger model is asked after the small one whose id is `beside`: `small` times that
+    one's log-odds are added.
     """
 
     unknown_token: int
     slope: float
     intercept: float
+    small: float = 0.0
+    beside: str | None = None
     format: int = FORMAT
 
     def __post_init__(self) -> None:
-        numbers = (self.slope, self.intercept, self.max_tokens, self.unknown_token)
+        numbers = (self.slope, self.intercept, self.small, self.max_tokens, self.unknown_token)
         if self.format != FORMAT or not all(map(math.isfinite, numbers)):
             raise ValueError("not the manifest of a verifier")
 

@@ -103,7 +103,7 @@ class Session:
 def test_a_model_that_fails_is_an_error(
     builtin: OnnxVerifier, monkeypatch: pytest.MonkeyPatch, given: object
 ) -> None:
-    monkeypatch.setattr(builtin, "_session", Session(given))
+    monkeypatch.setattr(builtin._small, "_session", Session(given))
     with pytest.raises(ModelError, match=f"the verifier {builtin.id} "):
         builtin.probability(*PAIR)
 
