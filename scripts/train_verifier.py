@@ -22,7 +22,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from random import Random
 
-import numpy as np
 import torch
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -48,6 +47,7 @@ from verifier.training import Settings, train
 from llmhost.cache.embedders.load import load_embedder
 from llmhost.cache.verifiers.load import BUILTIN, FOLDER, load_verifier
 from llmhost.cache.verifiers.onnx import OnnxVerifier
+from llmhost.config.models import CacheConfig
 
 SEED = 7
 FAMILIES = Path(__file__).parent / "verifier" / "families"
@@ -55,6 +55,8 @@ FAMILIES = Path(__file__).parent / "verifier" / "families"
 #: pairs made by program, of which each epoch takes others
 MADE = 40_000
 EVERYTHING = 1_000_000
+#: pairs of each source at most
+CALIBRATING = 3_000
 
 
 @dataclass(frozen=True)
@@ -72,7 +74,8 @@ class Recipe:
     """What an epoch takes of each source: labelled pairs, pairs of openly licensed sets, those of a family
     that ask the same and that do not, hard neighbours of each family's question. `dressed` is the share of
     all pairs that is reworded as people type. Each pass begins where the one before ended, and the mean of
-    what they end with judges better than any. `in_blocks`: see `export`."""
+    what they end with judges better than any. `beside`: it is asked after the small one, and its weights are
+    stored in blocks."""
 
     passes: tuple[Pass, ...]
     labelled: int = EVERYTHING
@@ -81,7 +84,7 @@ class Recipe:
     near: int = EVERYTHING
     neighbours: int = 0
     dressed: float = 0.0
-    in_blocks: bool = False
+    beside: bool = False
 
 
 _LARGE = Settings(4e-5, head=5.0, ranking=0.3, short=True)
@@ -96,7 +99,7 @@ RECIPES = {
         near=5,
         neighbours=2,
         dressed=0.25,
-        in_blocks=True,
+        beside=True,
     ),
 }
 
@@ -119,7 +122,7 @@ def main(arguments: list[str] | None = None) -> None:
     rng, recipe = Random(SEED), RECIPES[given.size]
     folder = given.weights or packaged_weights()
     parts = split_pairs(read_pairs(given.pairs))
-    learned, kept_open = split_open(read_pairs(given.open)) if given.open else ([], [])
+    learned, _ = split_open(read_pairs(given.open)) if given.open else ([], [])
     by_hand, kept = split_families(families(sorted(FAMILIES.glob("*.jsonl"))), rng)
     model, encoder = CrossEncoder(folder), Encoder(folder)
     if not given.checkpoint.exists():  # else it was trained before, and only the rest is made again
@@ -129,8 +132,9 @@ def main(arguments: list[str] | None = None) -> None:
         trained = _trained(model, encoder, material, recipe, given)
         torch.save(trained, given.checkpoint)
     model.load_state_dict(torch.load(given.checkpoint, weights_only=True))
-    export(model, encoder, given.out, in_blocks=recipe.in_blocks)
-    _calibrate(given.out, [part[: given.limit] for part in (parts.validation, kept_open, kept) if part])
+    export(model, encoder, given.out, in_blocks=recipe.beside)
+    sources = [rng.sample(part, min(len(part), CALIBRATING)) for part in (parts.validation, kept)]
+    _calibrate(given.out, [pairs[: given.limit] for pairs in sources], beside=recipe.beside)
 
 
 def _neighbours(by_hand: list[Pair], each: int) -> list[Pair]:
@@ -187,17 +191,21 @@ def _tell(line: str) -> None:
     sys.stdout.flush()
 
 
-def _calibrate(out: Path, kept: list[list[Pair]]) -> None:
-    """On what was not trained on; all sources count the same, however many pairs each has."""
-    verifier = OnnxVerifier(out)
-    sources = [calibration.log_odds(verifier, pairs) for pairs in kept]
-    given = np.concatenate([log_odds for log_odds, _ in sources])
-    labels = np.concatenate([same for _, same in sources])
-    share = len(labels) / len(sources)
-    weights_of = np.concatenate([np.full(len(same), share / len(same)) for _, same in sources])
-    slope, intercept = calibration.fit(given, labels, weights_of)
-    finish_manifest(out, slope, intercept)
-    _tell(f"calibrated on {len(labels):,} pairs: {slope:.3f} x + {intercept:.3f}")
+def _calibrate(out: Path, sources: list[list[Pair]], *, beside: bool) -> None:
+    """On what was not trained on. `beside`: it is asked after the small one."""
+    counted = f"calibrated on {sum(map(len, sources)):,} pairs"
+    if not beside:
+        slope, intercept = calibration.calibrate(OnnxVerifier(out), sources)
+        finish_manifest(out, slope, intercept)
+        _tell(f"{counted}: {slope:.3f} x + {intercept:.3f}")
+        return
+    small = OnnxVerifier(FOLDER)
+    finish_manifest(out, 1.0, 0.0, 0.0, small.id)
+    weight, slope, intercept = calibration.calibrate_beside(
+        small, OnnxVerifier(FOLDER, out), sources, CacheConfig().confidence
+    )
+    finish_manifest(out, slope, intercept, weight, small.id)
+    _tell(f"{counted}: {weight:.3f} of the small one's + {slope:.3f} x + {intercept:.3f}")
 
 
 def _arguments(arguments: list[str] | None) -> argparse.Namespace:

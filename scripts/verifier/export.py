@@ -6,7 +6,9 @@ import tempfile
 import warnings
 from pathlib import Path
 
+import onnx
 import torch
+from onnx.external_data_helper import set_external_data
 from onnxruntime.quantization import QuantType, quantize_dynamic
 from tokenizers import Tokenizer
 
@@ -24,11 +26,17 @@ _UNKNOWN = "[UNK]"
 _BLOCK = 64
 _COMPUTE_IN_INT8 = 4  #: onnxruntime's level of accuracy
 
+#: bytes; a repository and an index of packages take no file that is much larger
+_LARGEST_FILE = 50_000_000
+#: bytes; smaller weights stay in the graph's own file
+_SMALL = 1024
+_WEIGHTS = "weights.{}.data"
+
 
 def export(model: CrossEncoder, encoder: Encoder, out: Path, *, in_blocks: bool) -> None:
-    """Writes the three files; the manifest's calibration is still that of the bare model. `in_blocks`: four
-    bits a weight, and a scale for each block of weights. A large model loses much in int8, little in blocks,
-    which take twice the time."""
+    """Writes the files; the manifest's calibration is still that of the bare model. `in_blocks`: four bits a
+    weight, and a scale for each block of weights. A large model loses much in int8, little in blocks, which
+    take twice the time. Its weights lie in files of their own."""
     out.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as folder:
         raw = Path(folder) / "raw.onnx"
@@ -54,6 +62,26 @@ def _in_blocks(raw: Path, to: Path) -> None:
     half = raw.with_name("blocks.onnx")
     blocks.model.save_model_to_file(str(half))
     quantize_dynamic(half, to, op_types_to_quantize=["Gather"], weight_type=QuantType.QUInt8)
+    _in_files(to)
+
+
+def _in_files(path: Path) -> None:
+    """Moves the weights out of the graph's file into as few others as the limit allows."""
+    for old in path.parent.glob(_WEIGHTS.format("*")):
+        old.unlink()
+    model = onnx.load(path)
+    number, filled = 0, 0
+    for weights in model.graph.initializer:
+        size = len(weights.raw_data)
+        if size < _SMALL:
+            continue
+        if filled + size > _LARGEST_FILE:
+            number, filled = number + 1, 0
+        set_external_data(weights, _WEIGHTS.format(number))
+        filled += size
+    onnx.save(model, path)
+    for one in path.parent.glob(_WEIGHTS.format("*")):
+        one.chmod(0o644)  # onnx writes it for its owner alone
 
 
 def _trace(model: CrossEncoder, encoder: Encoder, path: Path) -> None:
@@ -81,19 +109,25 @@ def _write_tokenizer(encoder: Encoder, out: Path) -> None:
     tokenizer.save(str(out / manifests.TOKENIZER), pretty=False)
 
 
-def finish_manifest(out: Path, slope: float, intercept: float) -> None:
+def finish_manifest(
+    out: Path, slope: float, intercept: float, small: float = 0.0, beside: str | None = None
+) -> None:
     """Writes the manifest over the files as they lie there."""
-    hashes = {name: sha256(out / name) for name in (manifests.MODEL, manifests.TOKENIZER)}
+    weights = sorted(path.name for path in out.glob(_WEIGHTS.format("*"))) or [manifests.MODEL]
+    names = dict.fromkeys((*weights, manifests.MODEL, manifests.TOKENIZER))
+    hashes = {name: sha256(out / name) for name in names}
     tokenizer = Tokenizer.from_file(str(out / manifests.TOKENIZER))
     write_manifest(
         out / manifests.MANIFEST,
         manifests.Manifest(
-            id=f"verifier-{hashes[manifests.MODEL][:_ID_DIGITS]}",
+            id=f"verifier-{hashes[weights[0]][:_ID_DIGITS]}",
             max_tokens=MAX_TOKENS,
             unknown_token=tokenizer.token_to_id(_UNKNOWN),
             files=sizes(out, hashes),
             sha256=hashes,
             slope=round(slope, 4),
             intercept=round(intercept, 4),
+            small=round(small, 4),
+            beside=beside,
         ),
     )
