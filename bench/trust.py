@@ -1,6 +1,7 @@
 """How far the cache can be trusted, beside what others do: the table of docs/trust.md.
 
-    python bench/trust.py [--near FILE] [--pairs FILE] [--stream FILE] [--limit N] [--markdown]
+    python bench/trust.py [--near FILE] [--pairs FILE] [--stream FILE] [--verifier NAME] [--limit N]
+                          [--markdown]
 
 * near-misses and clean paraphrases: --near, pairs by kind, those kept apart unless another file is named
 * everyday pairs: --pairs, labelled pairs from Quora, which are not in the repository; left out without
@@ -94,10 +95,12 @@ class Judged:
     cost: float | None
 
 
-def main(near: Path, everyday: Path | None, stream: Path, limit: int | None, *, markdown: bool) -> None:
+def main(
+    near: Path, everyday: Path | None, stream: Path, name: str, limit: int | None, *, markdown: bool
+) -> None:
     embedder, verifier = (
         load_embedder(CONFIG.embedder, on_progress=print),
-        load_verifier("builtin", on_progress=print),
+        load_verifier(name, on_progress=print),
     )
     kept, verify = KeptEmbedder(embedder), lru_cache(maxsize=None)(verifier.probability)
     near_pairs = sample(read_pairs(near).rows, limit)
@@ -303,7 +306,15 @@ if __name__ == "__main__":
     parser.add_argument("--near", type=Path, default=HERE / "held.jsonl")
     parser.add_argument("--pairs", type=Path)
     parser.add_argument("--stream", type=Path, default=HERE / "stream.jsonl")
+    parser.add_argument("--verifier", default=CONFIG.verifier, help="see `cache.verifier`")
     parser.add_argument("--limit", type=int, help="at most this many pairs of each file")
     parser.add_argument("--markdown", action="store_true")
     options = parser.parse_args()
-    main(options.near, options.pairs, options.stream, options.limit, markdown=options.markdown)
+    main(
+        options.near,
+        options.pairs,
+        options.stream,
+        options.verifier,
+        options.limit,
+        markdown=options.markdown,
+    )

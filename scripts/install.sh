@@ -43,7 +43,7 @@ find_python() {
 
 # What is installed is known by everything that decides about it.
 stamp_of() {
-    { printf '%s\n' "$root" "$1" && cat "$root/pyproject.toml" "$root/scripts/install.sh" "$lock"/*.txt; } | cksum
+    { printf '%s\n' "$root" "$1" && cat "$root"{/,/packages/verifier/}pyproject.toml "$root/scripts/install.sh" "$lock"/*.txt; } | cksum
 }
 stamp_file() { printf '%s/.installed-%s' "$venv" "$1"; }
 has_stamp() { [ -f "$(stamp_file "$1")" ] && [ "$(cat "$(stamp_file "$1")")" = "$(stamp_of "$1")" ]; }
@@ -146,7 +146,9 @@ main() {
     case $set in embedders | test) install_torch ;; esac
     step "the packages of the lock" install_locked "$set"
     # Its build backend is in the lock, so nothing else is fetched.
-    if [ "$set" != uv ] && [ "$set" != release ]; then step "llmhost" pip_install --no-build-isolation --editable "$root"; fi
+    if [ "$set" != uv ] && [ "$set" != release ]; then
+        step "llmhost" pip_install --no-build-isolation --editable "$root" --editable "$root/packages/verifier"
+    fi
     stamp_of "$set" >"$(stamp_file "$set")"
 }
 

@@ -51,6 +51,8 @@ from llmhost.config.models import CacheConfig
 
 SEED = 7
 FAMILIES = Path(__file__).parent / "verifier" / "families"
+#: the larger one's
+PACKAGE = Path(__file__).parents[1] / "packages" / "verifier" / "llmhost_verifier"
 
 #: pairs made by program, of which each epoch takes others
 MADE = 40_000
@@ -132,9 +134,10 @@ def main(arguments: list[str] | None = None) -> None:
         trained = _trained(model, encoder, material, recipe, given)
         torch.save(trained, given.checkpoint)
     model.load_state_dict(torch.load(given.checkpoint, weights_only=True))
-    export(model, encoder, given.out, in_blocks=recipe.beside)
+    out = given.out or (PACKAGE if recipe.beside else FOLDER)
+    export(model, encoder, out, in_blocks=recipe.beside)
     sources = [rng.sample(part, min(len(part), CALIBRATING)) for part in (parts.validation, kept)]
-    _calibrate(given.out, [pairs[: given.limit] for pairs in sources], beside=recipe.beside)
+    _calibrate(out, [pairs[: given.limit] for pairs in sources], beside=recipe.beside)
 
 
 def _neighbours(by_hand: list[Pair], each: int) -> list[Pair]:
@@ -217,7 +220,7 @@ def _arguments(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--open", type=Path, default=None)
     parser.add_argument("--pairs", type=Path, required=True)
     parser.add_argument("--wordnet", type=Path, default=None)
-    parser.add_argument("--out", type=Path, default=FOLDER)
+    parser.add_argument("--out", type=Path, default=None, help="else where users get it from")
     parser.add_argument("--checkpoint", type=Path, default=Path("verifier.pt"), help="left by a run before")
     parser.add_argument("--limit", type=int, default=None, help="pairs of each source, to try the script out")
     parser.add_argument("--threads", type=int, default=2)
