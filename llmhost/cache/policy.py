@@ -47,6 +47,11 @@ _STEP = 0.5
 class CachePolicy(Protocol):
     """Decides on the candidates for a question. `threshold` is the question's own, None where it has none."""
 
+    @property
+    def slow(self) -> bool:
+        """Whether that takes so long that the event loop must not wait for it."""
+        ...
+
     def floor(self, threshold: float | None = None) -> float:
         """The cosine similarity below which a candidate is not looked at."""
         ...
@@ -65,6 +70,7 @@ class ThresholdPolicy:
     """The most similar question is served when its cosine, -1..1, reaches the threshold."""
 
     default: float
+    slow: bool = False
 
     def floor(self, threshold: float | None = None) -> float:
         return min(_FLOOR, self.default if threshold is None else threshold)
@@ -130,7 +136,7 @@ class VerifiedPolicy:
 
     `wording` gives both texts without what is certainly no difference: guards and verifier see these.
     `guards` says what speaks against a pair of questions; `verify` gives the probability, 0..1, that they ask
-    the same, and is called for no more than three candidates.
+    the same, and is called for no more than three candidates; `slow` says that it is no small model.
     """
 
     guards: Callable[[str, str], tuple[Objection, ...]]
@@ -138,6 +144,7 @@ class VerifiedPolicy:
     thresholds: Thresholds
     wording: Callable[[str, str], tuple[str, str]] = undone
     answers: Callable[[str, str, str], Objection | None] = answer_objection
+    slow: bool = False
 
     def floor(self, threshold: float | None = None) -> float:  # noqa: ARG002
         return _VERIFIED_FLOOR

@@ -44,7 +44,7 @@ __all__ = ["SemanticCache"]
 
 #: characters; some 50 tokens, over which the default model holds up this process's other work for 5 ms
 _EMBEDDED_HERE = 200
-#: characters; the verifier reads two such questions in some 5 ms
+#: characters; the small verifier reads two such questions in some 5 ms
 _JUDGED_HERE = 200
 #: turns of the event loop in which what was begun before is sent to Redis, which then works meanwhile
 _TURNS_TO_SEND = 7
@@ -192,7 +192,7 @@ class SemanticCache:
     ) -> CacheDecision:
         """The policy's decision; where it leaves the decision to the judge, the judge's."""
         longest = max(len(read) for read in (key.question, *(one.question for one in found)))
-        if not alone or longest > _JUDGED_HERE:
+        if not alone or policy.slow or longest > _JUDGED_HERE:
             decision = await asyncio.to_thread(policy.decide, key.question, found, threshold, calibration)
         else:
             decision = policy.decide(key.question, found, threshold, calibration)

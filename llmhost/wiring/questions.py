@@ -291,9 +291,10 @@ def verified_policy(verifier: str, thresholds: Thresholds, note: Callable[[str],
     """Guards, then this verifier (see `cache.verifier`), then these thresholds. Blocks. Raises ModelError."""
     from llmhost.cache.guards import objections
     from llmhost.cache.policy import VerifiedPolicy
-    from llmhost.cache.verifiers.load import load_verifier
+    from llmhost.cache.verifiers.load import BUILTIN, load_verifier
 
-    return VerifiedPolicy(objections, load_verifier(verifier, on_progress=note).probability, thresholds)
+    verify = load_verifier(verifier, on_progress=note).probability
+    return VerifiedPolicy(objections, verify, thresholds, slow=verifier != BUILTIN)
 
 
 def thresholds(config: CacheConfig) -> Thresholds:

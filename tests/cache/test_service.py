@@ -454,3 +454,17 @@ async def test_the_models_work_in_the_loop_for_one_question_and_beside_it_for_se
     assert threads == [threading.main_thread()] * 2
     await cache.semantic(key(REWORDED), alone=False)
     assert threading.main_thread() not in threads[2:]
+
+
+async def test_a_slow_verifier_never_works_in_the_loop(make_cache: MakeCache, key: MakeKey, put: Put) -> None:
+    threads: list[threading.Thread] = []
+
+    def verify(_question: str, _stored: str) -> float:
+        threads.append(threading.current_thread())
+        return 0.95
+
+    cache = make_cache(policy=VerifiedPolicy(lambda _a, _b: (), verify, THRESHOLDS, slow=True))
+    await put(cache, QUESTION)
+    await cache.semantic(key(REWORDED), alone=True)
+    assert len(threads) == 1
+    assert threads[0] is not threading.main_thread()

@@ -183,6 +183,8 @@ async def test_fleets_learn_apart(redis_client: Redis, labels: Labels) -> None:
 class Listening(CacheParts):
     """The cache of a configuration, with an embedder that is there; its policy keeps what it is told."""
 
+    slow = False
+
     def __init__(self, policy: Literal["verified", "threshold"]) -> None:
         cache = CacheConfig(policy=policy)
         super().__init__(Config(fleet=FleetConfig(name="test"), cache=cache), lambda _words: None)

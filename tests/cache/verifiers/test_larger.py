@@ -12,7 +12,9 @@ from doubles.larger_verifier import make_larger, small_manifest
 from llmhost.cache.verifiers.load import FOLDER, check_verifier, load_verifier
 from llmhost.cache.verifiers.manifest import MODEL
 from llmhost.cache.verifiers.onnx import OnnxVerifier
+from llmhost.config.models import CacheConfig
 from llmhost.errors import ModelError
+from llmhost.wiring.questions import thresholds, verified_policy
 
 SAME = ("Which tyres fit my bike?", "What tyres can I put on my bicycle?")
 OTHER = ("Which tyres fit my bike?", "Who painted the Mona Lisa?")
@@ -100,3 +102,11 @@ def test_without_the_package_the_name_large_is_an_error_that_says_what_to_instal
     with pytest.raises(ModelError, match="`large` is not installed") as error:
         use("large")  # type: ignore[operator]
     assert error.value.hint == "run `pip install 'llmhost[verifier]'`, or set `cache.verifier` to `builtin`"
+
+
+def test_it_is_slow_and_the_small_one_is_not(tmp_path: Path) -> None:
+    folder = str(make_larger(tmp_path / "larger", 1.0))
+    config = CacheConfig()
+    assert [
+        verified_policy(name, thresholds(config), lambda _: None).slow for name in (folder, config.verifier)
+    ] == [True, False]
