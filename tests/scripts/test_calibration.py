@@ -43,11 +43,13 @@ def _no_guards(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_on_each_source_it_serves_fewer_others_than_the_small_one_and_more_that_ask_the_same() -> None:
     rng = Random(7)
-    one, other = source(rng, "a", 600, too_sure=0.0), source(rng, "b", 600, too_sure=1.5)
-    small, large = (Known(one[at].log_odds | other[at].log_odds) for at in (1, 2))
-    weight, slope, intercept = calibration.calibrate_beside(small, large, [one[0], other[0]], BAR)
+    one, small_one, large_one = source(rng, "a", 600, too_sure=0.0)
+    other, small_other, large_other = source(rng, "b", 600, too_sure=1.5)
+    small = Known(small_one.log_odds | small_other.log_odds)
+    large = Known(large_one.log_odds | large_other.log_odds)
+    weight, slope, intercept = calibration.calibrate_beside(small, large, [one, other], BAR)
     bar = math.log(BAR / (1 - BAR))
-    for pairs, *_ in (one, other):
+    for pairs in (one, other):
         alone = [pair for pair in pairs if small.log_odds[pair.a] >= bar]
         both = [
             pair
