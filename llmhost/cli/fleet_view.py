@@ -153,7 +153,7 @@ async def warn_of_running(
 
 
 def show_failures(out: Output, failures: Sequence[Failure], *, done: bool) -> None:
-    """Ends the command with an error if there are failures.
+    """Ends the command with an error if there are failures. What was found twice is said once.
 
     Raises:
         PartialError: some workers failed, while others succeeded (`done`).
@@ -161,7 +161,7 @@ def show_failures(out: Output, failures: Sequence[Failure], *, done: bool) -> No
     """
     if not failures:
         return
-    *others, last = failures
+    *others, last = dict.fromkeys(failures)
     for failure in others:
         out.error(_words(failure), failure.hint)
     raise (PartialError if done else LlmhostError)(_words(last), hint=last.hint)

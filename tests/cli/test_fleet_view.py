@@ -5,14 +5,17 @@ from __future__ import annotations
 import io
 from typing import Any
 
+import pytest
 from doubles.fleet_values import make_worker
 from rich.console import Console
 
 from llmhost.cli.commands.status import GpuOutput, show_gpus
-from llmhost.cli.fleet_view import follow, show_workers, worker_output
-from llmhost.cli.output import PlainProgress
+from llmhost.cli.fleet_view import follow, show_failures, show_workers, worker_output
+from llmhost.cli.output import Output, PlainProgress
 from llmhost.engines.worker_report import Disk, Gpu
+from llmhost.errors import LlmhostError
 from llmhost.fleet.health import WorkerProgress
+from llmhost.fleet.results import Failure
 
 #: The longest address that a rented worker has, and a price that is no small change.
 RENTED: dict[str, Any] = {
@@ -67,3 +70,10 @@ def test_a_gpu_takes_a_line_even_with_its_makers_name() -> None:
     lines = drawn(lambda console: show_gpus([worker], console))
     assert [line[:24] for line in lines if "vast" in line] == ["vast-25123450  RTX 4090 "]
     assert len(lines) == 4
+
+
+def test_what_two_looks_found_is_said_once(capsys: pytest.CaptureFixture[str]) -> None:
+    doubt, late = Failure(None, "it is not known yet"), Failure("vast-1", "still listed")
+    with pytest.raises(LlmhostError, match="vast-1: still listed"):
+        show_failures(Output(), [doubt, doubt, late], done=False)
+    assert capsys.readouterr().err.count("it is not known yet") == 1
