@@ -69,7 +69,8 @@ _SENTENCE_END = re.compile(r"(?<=[.!?;])(?<!\b[DMS][rst]\.)(?<!\bMrs\.)\s+|\n+")
 
 @dataclass(frozen=True, slots=True)
 class Admitted:
-    """A question's kind, and the words that say so; empty for a plain one."""
+    """A question's kind, and the words that say so; empty for a plain one that no pattern of the operator's
+    allows."""
 
     kind: Kind
     because: str = ""
@@ -117,8 +118,8 @@ def _find(section: str, text: str) -> re.Match[str] | None:
 @lru_cache(_REMEMBERED)
 def _kind(read: str, allow: tuple[str, ...]) -> Admitted:
     """What kind of question it is by its wording."""
-    if _search(allow, read):
-        return PLAIN
+    if found := _search(allow, read):
+        return Admitted("plain", found)
     kinds = [_kind_of_sentence(sentence) for sentence in _sentences(_QUOTED.sub(_unquoted, read))]
     order: tuple[Kind, ...] = ("random", "acting", "personal", "changing", "creative")
     return next((one for kind in order for one in kinds if one.kind == kind), PLAIN)

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, replace
 from functools import cache
 from typing import Any
 
+from llmhost.answering.admission import Admitted
 from llmhost.answering.audits import AuditSampler
 from llmhost.answering.cache_session import CacheSession, CacheSessions, WarnOnce
 from llmhost.answering.flight import Flight, piece_of
@@ -65,6 +66,8 @@ class _Asked:
     condense_ms: float = 0.0
     #: the hit that is not served, as the cache is on trial
     shadow: Reply | None = None
+    #: the kind that the question's vector tells, where no answer to it is kept
+    refused: Admitted | None = None
     reply: Reply | None = None
     #: whether no answer is wanted any more
     unwanted: bool = False
@@ -77,6 +80,21 @@ class _Asked:
         if reply.source == "exact":
             return session.hit(reply.entry, at, None)
         return (self.standalone or session).hit(reply.entry, at, self.lookup.verdict)
+
+    def settle(self, session: CacheSession) -> None:
+        """Takes the question for what this session found out that it is, when it saw its vector."""
+        found = session.question
+        if found.kind == self.question.kind:
+            return
+        self.question = replace(
+            self.question,
+            kind=found.kind,
+            because=found.because,
+            lifetime=found.lifetime,
+            exact_only=found.exact_only,
+        )
+        if not found.use_cache:
+            self.refused, self.session = Admitted(found.kind, found.because), None
 
     @property
     def condensed(self) -> str:
@@ -211,6 +229,7 @@ class Answerer:
                 ),
             )
             session.available, session.has_redis = found_by.available, found_by.has_redis
+            asked.settle(found_by)
         served = asked.lookup.served
         if served is None:
             return None
@@ -329,7 +348,9 @@ class Answerer:
         if not asks:
             return Started("exact", None)
         cost = flight.usd_per_second
-        return Started("engine", flight.worker, shadow=asked.shadow, usd_per_second=cost)
+        return Started(
+            "engine", flight.worker, shadow=asked.shadow, usd_per_second=cost, refused=asked.refused
+        )
 
     def _followed(self, flight: Flight, asked: _Asked) -> Reply:
         assert flight.reply is not None  # noqa: S101 - a stream without a failure ends with it
@@ -451,6 +472,8 @@ class Answerer:
             and collected.digest is not None  # without it, the answer would pass for one of other weights
             and await self._store(asked, session, answer, collected.digest)
         )
+        if session is not None:
+            asked.settle(session)
         return Reply(
             answer,
             "engine",
@@ -461,6 +484,7 @@ class Answerer:
             digest=collected.digest,
             shadow=asked.shadow,
             condensed=asked.condensed,
+            refused=asked.refused,
         )
 
     async def _store(self, asked: _Asked, session: CacheSession, answer: Answer, digest: str) -> bool:

@@ -153,7 +153,8 @@ class CacheSessions:
     Where Redis is away, it is left alone for `pause` seconds; `restore` is awaited before it is used again,
     and raises StoreError where it is still away. `weights` says what the fleet serves under a model's name,
     and is asked no more than once in `digest_period` seconds. `condenser` None: follow-up questions are
-    looked up with all turns before them.
+    looked up with all turns before them. `second_look` gives a question whose kind is not settled the kind
+    that its vector says; None: it stays plain.
     """
 
     cache: SemanticCache
@@ -164,6 +165,7 @@ class CacheSessions:
     pause: float = _PAUSE
     digest_period: float = 0.0
     condenser: Condenser | None = None
+    second_look: Callable[[Question, NDArray[np.float32]], Question] | None = None
     clock: Callable[[], float] = time.monotonic
     sure: bool = field(default=True, init=False)
     away_until: float | None = field(default=None, init=False)
@@ -235,8 +237,9 @@ class CacheSessions:
 
 @dataclass(slots=True)
 class CacheSession:
-    """What the cache can still do for one question. `available` turns False when Redis is away, and when a
-    step fails for a reason that was not foreseen; `has_redis` only when Redis is away."""
+    """What the cache can still do for one question, which is settled once its vector is known. `available`
+    turns False when Redis is away, and when a step fails for a reason that was not foreseen; `has_redis` only
+    when Redis is away."""
 
     sessions: CacheSessions
     question: Question
@@ -295,7 +298,9 @@ class CacheSession:
         with self._degrading():
             if self.available:
                 with self._exact_only():
-                    return await self.sessions.cache.semantic(self.key, threshold, alone=alone, usable=usable)
+                    return await self.sessions.cache.semantic(
+                        self.key, threshold, alone=alone, usable=usable, refused=self._look_again
+                    )
         return SemanticLookup()
 
     async def store(
@@ -308,7 +313,8 @@ class CacheSession:
     ) -> bool:
         """Keeps the answer of the weights with this digest, under the question's vector where that is known
         already; says if it did. `exact_only`: it is served to the same text only. The session is then at the
-        entry of what was served, whatever was expected.
+        entry of what was served, whatever was expected. Nothing is kept where the vector says that it is not
+        to be.
         """
         with self._degrading():
             if self.available:
@@ -318,8 +324,14 @@ class CacheSession:
                     await self.sessions.seen(self.question.model, digest)
                 if exact_only or self.question.exact_only:
                     vector = None
-                elif vector is None:
-                    vector = await self._embed()
+                elif (
+                    vector is None
+                    and (vector := await self._embed()) is not None
+                    and self._look_again(vector)
+                ):
+                    if not self.question.use_cache:
+                        return False
+                    vector = None
                 await self.sessions.cache.store(self.key, answer, vector, self.question.lifetime)
                 return True
         return False
@@ -346,6 +358,15 @@ class CacheSession:
         finally:
             with self._degrading():
                 await stack.aclose()
+
+    def _look_again(self, vector: NDArray[np.float32]) -> str:
+        """Why the question's vector says that no answer to another wording is for it; "" where one may be."""
+        if self.sessions.second_look is not None and not self.question.settled:
+            self.question = self.sessions.second_look(self.question, vector)
+        question = self.question
+        if question.use_cache and not question.exact_only:
+            return ""
+        return f"it reads like a question of the kind {question.kind}: “{question.because}”"
 
     async def _embed(self) -> NDArray[np.float32] | None:
         with self._exact_only():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Any, Literal, TypedDict, Unpack
@@ -25,7 +25,7 @@ from llmhost.engines.engine import ChatRequest, Completion, Message, Sampling, T
 from llmhost.errors import PromptTooLong, UsageError
 
 if TYPE_CHECKING:
-    from llmhost.config.models import Config, EngineConfig
+    from llmhost.config.models import CacheConfig, Config, EngineConfig
 
 __all__ = [
     "CACHEABLE_FIELDS",
@@ -37,6 +37,7 @@ __all__ = [
     "Source",
     "Started",
     "Text",
+    "look_again",
     "make_completion",
     "make_question",
     "standing_alone",
@@ -76,7 +77,7 @@ class Question:
 
     `kind` says whether the answer keeps, `because` in which words that was seen. It is kept for `lifetime`
     seconds, None for the configured time. `exact_only`: it is served to the same text only, and the question
-    is not embedded.
+    is not embedded. `settled` False: no rule and nobody has said of what kind it is, so that its vector may.
 
     `engine` is its kind, `context` in tokens what it is told to read, None where it is not told.
     """
@@ -100,6 +101,7 @@ class Question:
     because: str = ""
     lifetime: float | None = None
     exact_only: bool = False
+    settled: bool = True
     store: bool = True
     max_age: float | None = None
     only_cached: bool = False
@@ -255,6 +257,13 @@ def make_question(
         engine=engine.kind,
         context=None if engine.kind == "openai" else engine.context,
         fleet=config.fleet.name,
+        settled=(
+            use_cache is not None
+            or refresh
+            or bool(earlier)
+            or admitted != PLAIN
+            or config.cache.admission == "all"
+        ),
         **_keeping(admitted, lifetime),
         **options,
     )
@@ -306,6 +315,12 @@ def _admitted_turn(turn: Message, allow: tuple[str, ...]) -> Admitted:
         return admit(_text(turn), allow)
     found = "" if turn.role in ("system", "developer") else brings_own_data(_as_written(turn))
     return Admitted("personal", found) if found else PLAIN
+
+
+def look_again(config: CacheConfig, question: Question, admitted: Admitted) -> Question:
+    """The question, settled: of this kind, as its vector says."""
+    lifetime = config.lifetime(admitted.kind)
+    return replace(question, settled=True, use_cache=lifetime != 0, **_keeping(admitted, lifetime))
 
 
 def make_completion(
@@ -449,7 +464,7 @@ def _strings(value: Any) -> Iterator[str]:
 class Started:
     """The answer begins: comes once, before any text. `worker` None: it comes from the cache, and `reply` is
     all that there is to say of it already. `shadow` as in `Reply`. `usd_per_second` is what the worker's time
-    costs.
+    costs. `refused` as in `Reply`.
     """
 
     source: Source
@@ -457,6 +472,7 @@ class Started:
     reply: Reply | None = None
     shadow: Reply | None = None
     usd_per_second: float = 0.0
+    refused: Admitted | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -494,7 +510,8 @@ class Reply:
     of: empty where they have no name, None where it was not told. `shadow` is the hit that was not served
     but compared with this answer. `stale`: the hit's answer has outlived its time, and another one is asked
     for. `condensed` is the question that stands alone which the last turn of a conversation was looked up as,
-    empty where it was looked up with all turns before it.
+    empty where it was looked up with all turns before it. `refused` is the kind that the question turned out
+    to be of, by its vector, so that no answer to it is kept.
     """
 
     answer: Answer
@@ -507,6 +524,7 @@ class Reply:
     shadow: Reply | None = None
     stale: bool = False
     condensed: str = ""
+    refused: Admitted | None = None
 
     @property
     def confidence(self) -> float | None:

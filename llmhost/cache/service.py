@@ -46,6 +46,7 @@ __all__ = ["SemanticCache"]
 _EMBEDDED_HERE = 200
 #: characters; the small verifier reads two such questions in some 5 ms
 _JUDGED_HERE = 200
+_UNREADABLE = "the embedding model cannot read all of the question"
 #: turns of the event loop in which what was begun before is sent to Redis, which then works meanwhile
 _TURNS_TO_SEND = 7
 #: questions; where that many of the nearest have expired, the next one is no loss
@@ -117,10 +118,12 @@ class SemanticCache:
         *,
         alone: bool = True,
         usable: Callable[[Answer], bool] = lambda _: True,
+        refused: Callable[[NDArray[np.float32]], str] = lambda _: "",
     ) -> SemanticLookup:
         """The answer to another wording of the question in the same scope, as the policy judges it. `alone`
         False: the event loop has other questions, which must not wait while the models work. Answers that are
-        not `usable`, being too old, hide no others.
+        not `usable`, being too old, hide no others. `refused` says why a question with this vector has no
+        answer, "" where it may have one.
         """
         asked = time.perf_counter()
         if self._loaded is None:
@@ -138,9 +141,11 @@ class SemanticCache:
             )
         calibration, vector = read
         embedded = time.perf_counter()
-        if vector is None:
-            reason = "the embedding model cannot read all of the question"
-            return SemanticLookup(reason=reason, load_ms=_ms(asked, begun), embed_ms=_ms(begun, embedded))
+        reason = _UNREADABLE if vector is None else refused(vector)
+        if vector is None or reason:
+            return SemanticLookup(
+                reason=reason, vector=vector, load_ms=_ms(asked, begun), embed_ms=_ms(begun, embedded)
+            )
         found = await self._alive(index, key.scope, vector, policy.floor(threshold), usable)
         looked_up = time.perf_counter()
         decision = await self._decide(policy, key, found, threshold, calibration, alone)

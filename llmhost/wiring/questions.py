@@ -14,9 +14,12 @@ from llmhost.errors import ModelError, StateError
 from llmhost.store.keys import NamespaceKeys
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
     from redis.asyncio import Redis
 
     from llmhost.answering.cache_session import CacheSessions, WarnOnce, Weights
+    from llmhost.answering.question import Question
     from llmhost.cache.calibration import Calibration, Label
     from llmhost.cache.catalog import Catalog
     from llmhost.cache.contracts import Embedder, Index, TextEmbedder
@@ -95,7 +98,20 @@ class CacheParts:
             restore=restore,
             weights=self.weights(client),
             digest_period=_DIGEST_PERIOD if goes_on else 0.0,
+            second_look=self._look_again if self._looks_again else None,
         )
+
+    @property
+    def _looks_again(self) -> bool:
+        """Whether admission knows what vectors say: those of the default embedder."""
+        cache = self._config.cache
+        return cache.admission == "careful" and cache.embedder == CacheConfig().embedder
+
+    def _look_again(self, question: Question, vector: NDArray[np.float32]) -> Question:
+        from llmhost.answering.question import look_again
+        from llmhost.answering.second_look import load_second_look
+
+        return look_again(self._config.cache, question, load_second_look().admit(question.prompt, vector))
 
     def weights(self, client: Redis) -> Weights:
         """What the fleet serves under its models' names."""

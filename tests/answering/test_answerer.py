@@ -17,14 +17,15 @@ from doubles.waiting import LONGEST
 from plugins.cache import MakeCache
 from redis.asyncio import Redis, UnixDomainSocketConnection
 
+from llmhost.answering.admission import Admitted
 from llmhost.answering.answerer import Answerer
 from llmhost.answering.cache_session import Weights
-from llmhost.answering.question import Question, Reply, Started, Text
+from llmhost.answering.question import Question, Reply, Started, Text, look_again
 from llmhost.cache.indexes.flat import FlatIndex
 from llmhost.cache.policy import ThresholdPolicy
 from llmhost.cache.service import SemanticCache
 from llmhost.cache.stored import decode_entry
-from llmhost.config.models import RedisConfig
+from llmhost.config.models import Config, RedisConfig
 from llmhost.engines.engine import Completion, Done, Message, Sampling
 from llmhost.engines.load import LocalLoad
 from llmhost.engines.pool import Pool, Upstream
@@ -627,3 +628,79 @@ async def test_the_ledger_counts_each_question_by_its_kind(house: House, kind: A
     await house.ask(replace(ASKED, kind=kind))
     totals = await house.totals()
     assert totals.kinds == {kind: 2}
+
+
+# What the vector says of the kind
+
+
+def looking(house: House, admitted: Admitted, lifetime: str = "none") -> list[str]:
+    """The house takes every question that is not settled for one of this kind; the list gets which ones."""
+    config = Config.model_validate({"cache": {"lifetimes": {"changing": lifetime}}}).cache
+    seen: list[str] = []
+
+    def look(question: Question, vector: object) -> Question:
+        seen.append(question.prompt)
+        return look_again(config, question, admitted)
+
+    house.sessions.second_look = look
+    return seen
+
+
+CHANGING = Admitted("changing", "right now")
+
+
+async def test_a_question_whose_vector_says_that_its_answer_changes_gets_no_answer_of_another(
+    house: House,
+) -> None:
+    await house.ask(ASKED, engine("yesterday's"))
+    looking(house, CHANGING)
+    reply = await house.ask(replace(REWORDED, settled=False), engine("today's"))
+    assert (reply.answer.text, reply.entry, reply.refused) == ("today's", None, CHANGING)
+    assert reply.lookup.reason == "it reads like a question of the kind changing: “right now”"
+    totals = await house.totals()
+    assert (totals.outcomes, totals.kinds) == (
+        {Outcome.MISS: 1, Outcome.BYPASS: 1},
+        {"plain": 1, "changing": 1},
+    )
+
+
+async def test_the_answer_to_the_first_question_of_a_scope_is_not_stored_where_it_changes(
+    house: House,
+) -> None:
+    looking(house, CHANGING)
+    reply = await house.ask(replace(ASKED, settled=False), engine())
+    assert (reply.entry, reply.refused) == (None, CHANGING)
+    assert (await house.ask(ASKED, engine("new"))).source == "engine"
+
+
+async def test_a_question_is_told_to_be_changing_before_its_answer_begins(house: House) -> None:
+    await house.ask(ASKED, engine())
+    looking(house, CHANGING)
+    events = house.answerer(engine()).answer(replace(REWORDED, settled=False))
+    (started,) = [event async for event in events if isinstance(event, Started)]
+    assert started.refused == CHANGING
+
+
+async def test_where_a_kind_has_a_lifetime_its_answer_is_kept_so_long(
+    house: House, redis_client: Redis, keys: NamespaceKeys
+) -> None:
+    looking(house, CHANGING, lifetime="10m")
+    reply = await house.ask(replace(ASKED, settled=False), engine())
+    assert (reply.refused, reply.entry is None) == (None, False)
+    assert reply.entry is not None
+    assert 500_000 < await redis_client.pttl(keys.response(reply.entry)) <= 600_000
+
+
+async def test_a_question_whose_kind_is_settled_is_not_looked_at_again(house: House) -> None:
+    seen = looking(house, CHANGING)
+    assert (await house.ask(ASKED, engine())).entry is not None
+    assert (await house.ask(REWORDED)).source == "semantic"
+    assert seen == []
+
+
+async def test_the_same_question_is_not_looked_at_again(house: House) -> None:
+    unsettled = replace(ASKED, settled=False)
+    await house.ask(unsettled, engine())
+    seen = looking(house, CHANGING)
+    assert (await house.ask(unsettled)).source == "exact"
+    assert seen == []

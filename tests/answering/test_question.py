@@ -173,6 +173,7 @@ def test_what_a_request_leaves_open_the_configuration_says() -> None:
         model="m",
         tenant="default",
         system="be brief",
+        settled=False,
         sampling=Sampling(max_tokens=9),
         engine="ollama",
         context=4096,
@@ -354,6 +355,34 @@ def test_the_operator_s_patterns_allow_and_deny() -> None:
     kinds = [make_question(config, [user(asked)]).kind for asked in ("What time is it?", "What is Redis?")]
     assert kinds == ["plain", "denied"]
     assert not make_question(config, [user("What is Redis?")]).use_cache
+
+
+@pytest.mark.parametrize(
+    ("options", "settled"),
+    [
+        ({}, False),
+        ({"use_cache": True}, True),
+        ({"use_cache": False}, True),
+        ({"refresh": True}, True),
+    ],
+)
+def test_a_plain_question_is_settled_where_somebody_says_whether_to_cache_it(
+    options: dict[str, Any], settled: bool
+) -> None:
+    assert make_question(CONFIG, [user("What is Redis?")], **options).settled is settled
+
+
+def test_a_conversation_an_allowed_and_a_recognised_question_are_settled() -> None:
+    turns = [user("Hello"), Message("assistant", "Hello"), user("What is Redis?")]
+    allowing = Config.model_validate({"cache": {"allow": ["redis"]}})
+    everything = Config.model_validate({"cache": {"admission": "all"}})
+    made = [
+        make_question(CONFIG, turns),
+        make_question(allowing, [user("What is Redis?")]),
+        make_question(everything, [user("What is Redis?")]),
+        make_question(CONFIG, [user("What time is it?")]),
+    ]
+    assert [question.settled for question in made] == [True] * 4
 
 
 def test_a_conversation_in_which_somebody_gave_own_data_stays_personal() -> None:

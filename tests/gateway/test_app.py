@@ -54,6 +54,18 @@ async def test_in_shadow_mode_a_hit_is_named_and_not_served(serve: Serve, stream
     assert len(house.engine.requests) == 2
 
 
+@pytest.mark.parametrize("stream", [False, True])
+async def test_a_question_that_no_rule_but_its_vector_tells_goes_around_the_cache(
+    serve: Serve, stream: bool
+) -> None:
+    async with serve() as house:
+        await house.chat("What is Redis?")
+        for _ in range(2):
+            answer = await house.chat("Cut a hotfix release", stream=stream)
+            told = answer.headers["x-llmhost-kind"], answer.headers["x-llmhost-cache"]
+            assert told == ("acting", "bypass")
+
+
 @pytest.mark.parametrize(
     ("control", "seen"),
     [
