@@ -14,20 +14,20 @@ from dataclasses import dataclass, field, replace
 from functools import cache
 from typing import Any
 
-from llmhost.answering.admission import Admitted
+from llmhost.answering.asked import Asked, event_of
 from llmhost.answering.audits import AuditSampler
 from llmhost.answering.cache_session import CacheSession, CacheSessions, WarnOnce
 from llmhost.answering.flight import Flight, piece_of
-from llmhost.answering.question import Event, Latency, Question, Reply, Started, Text
+from llmhost.answering.question import Event, Question, Reply, Started, Text
 from llmhost.answering.renewals import Renewals
 from llmhost.cache.keys import CacheKey
-from llmhost.cache.models import Answer, Hit, SemanticLookup
+from llmhost.cache.models import Answer
 from llmhost.cache.single_flight import Follow, Lead
 from llmhost.engines.engine import Delta, Done
 from llmhost.engines.pool import Assigned, Collected, Pool
 from llmhost.errors import EngineUnavailable, NotCachedError, StoreError, StreamBroken
 from llmhost.ledger.cost import answer_cost
-from llmhost.ledger.events import Outcome, QuestionEvent, engine_event
+from llmhost.ledger.events import QuestionEvent
 from llmhost.ledger.ledger import Ledger
 
 __all__ = ["Answerer", "engine_answer"]
@@ -35,83 +35,6 @@ __all__ = ["Answerer", "engine_answer"]
 
 #: seconds; by so much later than it is answered a question is counted
 _TOGETHER = 0.1
-
-
-#: what the semantic tier found where it was not asked
-_NOTHING = SemanticLookup()
-
-
-@dataclass(slots=True)
-class _Asked:
-    """One question under way. `session` None: the cache is bypassed."""
-
-    question: Question
-    session: CacheSession | None
-    began: float
-    #: seconds between the user's start and `began`
-    before: float = 0.0
-    on_worker: Callable[[str], None] = lambda _: None
-    on_miss: Callable[[], Awaitable[None]] | None = None
-    exact_ms: float = 0.0
-    #: whether it waited for the answer that another one asked for
-    waited: bool = False
-    #: whether it was the first of this process to ask; what answers it then counts it, too
-    leads: bool = False
-    #: whether no user asked it, but an answer was stale
-    renews: bool = False
-    lookup: SemanticLookup = _NOTHING
-    #: of a follow-up question, the session of what it asks by itself, which is only looked up; None: it is
-    #: looked up as it is
-    standalone: CacheSession | None = None
-    condense_ms: float = 0.0
-    #: the hit that is not served, as the cache is on trial
-    shadow: Reply | None = None
-    #: the kind that the question's vector tells, where no answer to it is kept
-    refused: Admitted | None = None
-    reply: Reply | None = None
-    #: whether no answer is wanted any more
-    unwanted: bool = False
-
-    def hit(self, at: float) -> Hit | None:
-        """The hit on the entry that was served; None where none was."""
-        session, reply = self.session, self.reply
-        if session is None or reply is None or reply.source == "engine" or reply.entry is None:
-            return None
-        if reply.source == "exact":
-            return session.hit(reply.entry, at, None)
-        return (self.standalone or session).hit(reply.entry, at, self.lookup.verdict)
-
-    def settle(self, session: CacheSession) -> None:
-        """Takes the question for what this session found out that it is, when it saw its vector."""
-        found = session.question
-        if found.kind == self.question.kind:
-            return
-        self.question = replace(
-            self.question,
-            kind=found.kind,
-            because=found.because,
-            lifetime=found.lifetime,
-            exact_only=found.exact_only,
-        )
-        if not found.use_cache:
-            self.refused, self.session = Admitted(found.kind, found.because), None
-
-    @property
-    def condensed(self) -> str:
-        return "" if self.standalone is None else self.standalone.key.question
-
-    def latency(self, engine_seconds: float = 0.0) -> Latency:
-        total = (time.perf_counter() - self.began) * 1000
-        return Latency(
-            total=total,
-            load=self.lookup.load_ms,
-            condense=self.condense_ms,
-            embed=self.lookup.embed_ms,
-            lookup=self.exact_ms + self.lookup.lookup_ms,
-            verify=self.lookup.verify_ms,
-            engine=engine_seconds * 1000,
-            user=total + self.before * 1000,
-        )
 
 
 @dataclass(slots=True, kw_only=True)
@@ -141,7 +64,7 @@ class Answerer:
     _flights: dict[str, Flight] = field(default_factory=dict, init=False)
     _tasks: set[asyncio.Task[None]] = field(default_factory=set, init=False)
     _finishing: set[asyncio.Task[None]] = field(default_factory=set, init=False)
-    _uncounted: list[tuple[_Asked, QuestionEvent]] = field(default_factory=list, init=False)
+    _uncounted: list[tuple[Asked, QuestionEvent]] = field(default_factory=list, init=False)
     renewals: Renewals = field(default_factory=Renewals, init=False)
 
     def __post_init__(self) -> None:
@@ -166,7 +89,7 @@ class Answerer:
             EngineUnavailable, EngineRefused, StreamBroken: no worker gave a whole answer.
         """
         began = time.perf_counter()
-        asked = _Asked(question, None, began, before=waited, on_worker=on_worker, on_miss=on_miss)
+        asked = Asked(question, None, began, before=waited, on_worker=on_worker, on_miss=on_miss)
         if self.sessions is not None and question.use_cache:
             asked.session = await self.sessions.open(question)
         self.under_way += 1
@@ -209,7 +132,7 @@ class Answerer:
         await asyncio.gather(*tasks, return_exceptions=True)
         await asyncio.gather(*self._finishing, return_exceptions=True)
 
-    async def _look_up(self, asked: _Asked) -> Reply | None:
+    async def _look_up(self, asked: Asked) -> Reply | None:
         """The cached reply, or None."""
         session = asked.session
         if session is None or asked.question.refresh:
@@ -244,7 +167,7 @@ class Answerer:
             condensed=asked.condensed,
         )
 
-    async def _condense(self, asked: _Asked, session: CacheSession) -> None:
+    async def _condense(self, asked: Asked, session: CacheSession) -> None:
         """Finds out what a follow-up question asks by itself, where that is wanted and may ask a worker."""
         if not session.condenses:
             return
@@ -257,7 +180,7 @@ class Answerer:
         asked.standalone = await session.standalone()
         asked.condense_ms = (time.perf_counter() - began) * 1000
 
-    async def _ask(self, asked: _Asked) -> AsyncGenerator[Event]:
+    async def _ask(self, asked: Asked) -> AsyncGenerator[Event]:
         """The answer of an engine. The first asker asks it; the others, of all processes, follow that one.
         With a shadow each one asks: following would be a hit.
         """
@@ -284,7 +207,7 @@ class Answerer:
         finally:
             await self._leave(flight, asked)
 
-    def _begin(self, flight: Flight, asked: _Asked, session: CacheSession | None) -> asyncio.Task[None]:
+    def _begin(self, flight: Flight, asked: Asked, session: CacheSession | None) -> asyncio.Task[None]:
         asked.leads = True
         if session is not None:
             self._flights[session.flight_name] = flight
@@ -302,7 +225,7 @@ class Answerer:
         if not flight.over:
             flight.fail(EngineUnavailable("the answer was given up, as llmhost is being stopped"))
 
-    def _renew(self, asked: _Asked, hit: Reply) -> None:
+    def _renew(self, asked: Asked, hit: Reply) -> None:
         """Begins to ask an engine again what a stale answer was given to. Of all processes one does; those
         that ask meanwhile, and may not have a stale answer, wait for the new one as always."""
         question, session = asked.question, asked.session
@@ -320,7 +243,7 @@ class Answerer:
         if own.flight_name in self._flights or not self.renewals.begin(hit.entry):
             return
         flight = Flight(kept=True)
-        task = self._begin(flight, _Asked(question, own, time.perf_counter(), renews=True), own)
+        task = self._begin(flight, Asked(question, own, time.perf_counter(), renews=True), own)
         task.add_done_callback(lambda task: self._renewal_ended(flight, task))
 
     def _renewal_ended(self, flight: Flight, task: asyncio.Task[None]) -> None:
@@ -328,7 +251,7 @@ class Answerer:
         if flight.failure is not None and not task.cancelled():
             self.warn_once.warn("a stale answer is not renewed", flight.failure)
 
-    async def _leave(self, flight: Flight, asked: _Asked) -> None:
+    async def _leave(self, flight: Flight, asked: Asked) -> None:
         """One asker has its answer, or has left. The one that began the flight waits until it is counted."""
         assert flight.task is not None  # noqa: S101 - `_begin` has set it
         if not flight.wanted and not flight.over:
@@ -342,7 +265,7 @@ class Answerer:
         for name in [name for name, other in self._flights.items() if other is flight]:
             del self._flights[name]
 
-    def _started(self, flight: Flight, asked: _Asked) -> Started:
+    def _started(self, flight: Flight, asked: Asked) -> Started:
         """Those that follow get an exact hit, as all that ask later do."""
         asks = asked.leads and flight.worker is not None
         if not asks:
@@ -352,12 +275,12 @@ class Answerer:
             "engine", flight.worker, shadow=asked.shadow, usd_per_second=cost, refused=asked.refused
         )
 
-    def _followed(self, flight: Flight, asked: _Asked) -> Reply:
+    def _followed(self, flight: Flight, asked: Asked) -> Reply:
         assert flight.reply is not None  # noqa: S101 - a stream without a failure ends with it
         reply = flight.reply
         return Reply(reply.answer, "exact", asked.latency(), entry=reply.entry, lookup=asked.lookup)
 
-    async def _fill(self, flight: Flight, asked: _Asked, session: CacheSession | None) -> None:
+    async def _fill(self, flight: Flight, asked: Asked, session: CacheSession | None) -> None:
         """Asks an engine, or follows another process that does; counts the question of the first asker."""
         try:
             while flight.reply is None:
@@ -378,7 +301,7 @@ class Answerer:
                 await self._count(asked)
 
     async def _lead(
-        self, flight: Flight, asked: _Asked, session: CacheSession | None, lead: Lead | Follow | None
+        self, flight: Flight, asked: Asked, session: CacheSession | None, lead: Lead | Follow | None
     ) -> None:
         lead = lead if isinstance(lead, Lead) else None
         stored = None if session is None or lead is None else self._hit(asked, session, lead.stored)
@@ -406,7 +329,7 @@ class Answerer:
             lead.answer = reply.answer
         flight.finish(reply)
 
-    async def _follow(self, flight: Flight, asked: _Asked, session: CacheSession, place: Follow) -> None:
+    async def _follow(self, flight: Flight, asked: Asked, session: CacheSession, place: Follow) -> None:
         """Gives what the process that leads tells. Where that fails before its first text, nothing is given.
 
         Raises StreamBroken where it fails later.
@@ -430,13 +353,13 @@ class Answerer:
         elif flight.pieces:
             raise StreamBroken("the process that asked the worker for this answer has failed")
 
-    async def _exact(self, asked: _Asked, session: CacheSession) -> Reply | None:
+    async def _exact(self, asked: Asked, session: CacheSession) -> Reply | None:
         began = time.perf_counter()
         answer = await session.exact()
         asked.exact_ms += (time.perf_counter() - began) * 1000
         return self._hit(asked, session, answer)
 
-    def _hit(self, asked: _Asked, session: CacheSession, answer: Answer | None) -> Reply | None:
+    def _hit(self, asked: Asked, session: CacheSession, answer: Answer | None) -> Reply | None:
         """The reply with this stored answer; None where there is none, or none that is usable."""
         if answer is None or not self._is_usable(answer, asked.question):
             return None
@@ -457,7 +380,7 @@ class Answerer:
     def _is_stale(self, answer: Answer) -> bool:
         return answer.fresh_until is not None and self.clock() > answer.fresh_until
 
-    async def _finish(self, asked: _Asked, collected: Collected) -> Reply:
+    async def _finish(self, asked: Asked, collected: Collected) -> Reply:
         """The reply of an engine. A complete answer is stored."""
         answer = engine_answer(collected, asked.question.model, self.clock(), self.slots)
         latency, session = asked.latency(answer.engine_seconds), asked.session
@@ -487,7 +410,7 @@ class Answerer:
             refused=asked.refused,
         )
 
-    async def _store(self, asked: _Asked, session: CacheSession, answer: Answer, digest: str) -> bool:
+    async def _store(self, asked: Asked, session: CacheSession, answer: Answer, digest: str) -> bool:
         """Keeps the answer; that to a follow-up question that was looked up as what it asks by itself for the
         same conversation alone: who writes the turns before decides what it says, and others are not to read
         that."""
@@ -495,8 +418,8 @@ class Answerer:
             return await session.store(answer, asked.lookup.vector, digest)
         return await session.store(answer, None, digest, exact_only=True)
 
-    async def _count(self, asked: _Asked) -> None:
-        event = _event(asked, self.clock())
+    async def _count(self, asked: Asked) -> None:
+        event = event_of(asked, self.clock())
         if asked.reply is not None and asked.reply.shadow is not None:
             self._compare(asked.question, asked.reply.shadow, asked.reply)
         if not self.counts_later:
@@ -512,7 +435,7 @@ class Answerer:
         counted, self._uncounted = self._uncounted, []
         await self._record(counted)
 
-    async def _record(self, counted: Sequence[tuple[_Asked, QuestionEvent]]) -> None:
+    async def _record(self, counted: Sequence[tuple[Asked, QuestionEvent]]) -> None:
         """Counts questions, and the hits on their entries. Where Redis is away, this only warns."""
         counted = [
             (asked, event) for asked, event in counted if asked.session is None or asked.session.has_redis
@@ -565,46 +488,3 @@ def engine_answer(collected: Collected, model: str, now: float, slots: int) -> A
         worker=collected.worker or "",
         machine=collected.assigned.machine if collected.assigned else "",
     )
-
-
-def _event(asked: _Asked, now: float) -> QuestionEvent:
-    """What the ledger counts. Loading the models, once per process, is not part of the latency."""
-    reply, question = asked.reply, asked.question
-    latency = asked.latency() if reply is None else reply.latency
-    warm_ms = latency.total - latency.load
-    if asked.renews and reply is not None:
-        return engine_event(now, Outcome.RENEWAL, warm_ms, [reply.answer])
-    if reply is None:
-        outcome = Outcome.LEFT if asked.unwanted else Outcome.ERROR
-        event = QuestionEvent(now, outcome, warm_ms, user_ms=latency.user)
-    elif reply.source == "engine":
-        bypassed = asked.session is None or question.refresh
-        outcome = Outcome.BYPASS if bypassed else Outcome.MISS
-        event = engine_event(now, outcome, warm_ms, [reply.answer], user_ms=latency.user)
-    else:
-        event = QuestionEvent(
-            at=now,
-            outcome=Outcome(reply.source),
-            latency_ms=warm_ms,
-            user_ms=latency.user,
-            saved_usd=reply.saved_usd,
-            waited=asked.waited,
-        )
-    event = replace(event, kind=question.kind, tenant=question.tenant, model=question.model)
-    if reply is None:
-        return event
-    event = replace(
-        event,
-        served_prompt_tokens=reply.answer.prompt_tokens,
-        served_completion_tokens=reply.answer.completion_tokens,
-        steps={} if asked.waited else _steps(latency),
-    )
-    if reply.shadow is None:
-        return event
-    return replace(event, shadow=reply.shadow.source, shadow_saved_usd=reply.shadow.saved_usd)
-
-
-def _steps(latency: Latency) -> dict[str, float]:
-    """The steps that were taken, in milliseconds."""
-    steps = {name: getattr(latency, name) for name in ("condense", "embed", "lookup", "verify", "engine")}
-    return {name: taken for name, taken in steps.items() if taken > 0}

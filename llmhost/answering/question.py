@@ -227,13 +227,7 @@ def make_question(
     """
     engine = config.requests
     _check_served(config, model or engine.model)
-    *earlier, last = messages or (Message("user", ""),)
-    if earlier and earlier[0].role == "system" and _is_plain(earlier[0]):
-        system = _text(earlier.pop(0))
-    elif any(message.role in ("system", "developer") for message in messages):
-        system = None
-    else:
-        system = engine.system if system is None else system
+    system, earlier, last = _parts_of(messages, engine.system if system is None else system)
     plain, text = last.role == "user" and _is_plain(last), _text(last)
     if plain and not text.strip():
         raise UsageError("the question is empty", hint='ask like this: llmhost ask "What is Redis?"')
@@ -257,16 +251,21 @@ def make_question(
         engine=engine.kind,
         context=None if engine.kind == "openai" else engine.context,
         fleet=config.fleet.name,
-        settled=(
-            use_cache is not None
-            or refresh
-            or bool(earlier)
-            or admitted != PLAIN
-            or config.cache.admission == "all"
-        ),
+        settled=use_cache is not None or refresh or bool(earlier) or not _may_look_again(config, admitted),
         **_keeping(admitted, lifetime),
         **options,
     )
+
+
+def _parts_of(messages: Sequence[Message], system: str | None) -> tuple[str | None, list[Message], Message]:
+    """The plain system prompt, which is `system` where the client sent none, the turns after it, and the last
+    message."""
+    *earlier, last = messages or (Message("user", ""),)
+    if earlier and earlier[0].role == "system" and _is_plain(earlier[0]):
+        return _text(earlier[0]), earlier[1:], last
+    if any(message.role in ("system", "developer") for message in messages):
+        system = None
+    return system, earlier, last
 
 
 class _Keeping(TypedDict):
@@ -315,6 +314,11 @@ def _admitted_turn(turn: Message, allow: tuple[str, ...]) -> Admitted:
         return admit(_text(turn), allow)
     found = "" if turn.role in ("system", "developer") else brings_own_data(_as_written(turn))
     return Admitted("personal", found) if found else PLAIN
+
+
+def _may_look_again(config: Config, admitted: Admitted) -> bool:
+    """Whether no rule, and no pattern of the operator's, has said of what kind a question is."""
+    return config.cache.admission == "careful" and admitted == PLAIN
 
 
 def look_again(config: CacheConfig, question: Question, admitted: Admitted) -> Question:
