@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
 
@@ -112,7 +112,7 @@ class Bench:
 
     workload: Workload
     make: Callable[[str], Question]
-    ask: Callable[[Question], AsyncIterator[Event]]
+    ask: Callable[[Question], AsyncGenerator[Event, None]]
     store: Callable[[Question, str], Awaitable[None]]
     embed: Callable[[str], Awaitable[object]]
     ping: Callable[[], Awaitable[object]]
@@ -186,9 +186,10 @@ class Bench:
         """Where the answer came from, and after how many milliseconds it was complete."""
         began = self.clock()
         try:
-            async for event in self.ask(question):
-                if isinstance(event, Reply):
-                    return event.source, (self.clock() - began) * 1000
+            async with aclosing(self.ask(question)) as events:
+                async for event in events:
+                    if isinstance(event, Reply):
+                        return event.source, (self.clock() - began) * 1000
         except LlmhostError as error:
             if error.message not in self.notes:
                 self.notes.append(error.message)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 
 import pytest
 from doubles.scripted_pool import ScriptedEngine
@@ -28,6 +28,7 @@ class House:
         self.stored: set[str] = set()
         self.told: list[tuple[str, float]] = []
         self.fails = False
+        self.open = 0  #: answers that were begun and have not ended
 
     def clock(self) -> float:
         self.now += 0.001
@@ -38,12 +39,16 @@ class House:
             raise StoreUnavailable("Redis is away")
         self.stored.add(question.prompt)
 
-    async def ask(self, question: Question) -> AsyncIterator[Event]:
+    async def ask(self, question: Question) -> AsyncGenerator[Event, None]:
         stored = question.prompt.replace("Which city is", "What is")
         semantic = stored in self.stored and len(stored) % 2 == 0
         source = "exact" if question.prompt in self.stored else "semantic" if semantic else "engine"
-        yield Text("yes")
-        yield Reply(ANSWER, source, Latency(1.0))  # type: ignore[arg-type]  # it is one of the three
+        self.open += 1
+        try:
+            yield Text("yes")
+            yield Reply(ANSWER, source, Latency(1.0))  # type: ignore[arg-type]  # it is one of the three
+        finally:
+            self.open -= 1
 
     async def nothing(self, *_: object) -> None:
         pass
@@ -81,6 +86,23 @@ async def test_each_tier_is_measured_by_what_came_from_it(house: House) -> None:
     found, asked = counted["semantic hit"]
     assert 0 < found < asked == 4  # the cache does not take every wording
     assert [row.p50_ms for row in report.rows] == pytest.approx([1.0] * 5)
+
+
+async def test_an_answer_has_ended_before_the_next_thing_is_measured(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    open_after: list[int] = []
+    asked = Bench._asked
+
+    async def ask_and_look(bench: Bench, question: Question) -> tuple[str, float]:
+        measured = await asked(bench, question)
+        open_after.append(house.open)
+        return measured
+
+    monkeypatch.setattr(Bench, "_asked", ask_and_look)
+    await house.bench().run([], cached=True)
+    assert open_after
+    assert set(open_after) == {0}
 
 
 async def test_a_worker_is_measured_alone_and_with_all_its_slots(house: House) -> None:
