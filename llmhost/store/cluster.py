@@ -281,7 +281,7 @@ class ClusterClient(Client):
             self._read_at, self._is_stale = time.monotonic(), False
             try:
                 await self._read()
-            except RedisError:
+            except (RedisError, *_LOST):
                 self._is_stale = True
                 if not self._owners:
                     raise

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,6 +19,7 @@ from llmhost.config.redis import RedisConfig
 from llmhost.errors import StoreRefused, StoreUnavailable
 from llmhost.store.client import connect, is_sharded, translate_errors
 from llmhost.store.cluster import ClusterClient
+from llmhost.store.connections import Client
 from llmhost.store.keys import NamespaceKeys
 
 NAMES = [f"key:{number}" for number in range(20)]
@@ -147,6 +150,25 @@ async def test_of_a_pipeline_only_the_commands_of_a_lost_node_fail(own_redis_clu
 
     failed = [name for name, answer in zip(NAMES, answers, strict=True) if answer != 1]
     assert failed == [name for name in NAMES if owners[name] == lost]
+
+
+async def test_where_no_node_can_be_asked_who_has_what_the_last_listing_serves(
+    cluster_client: ClusterClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await cluster_client.set(NAMES[0], 1)
+    monkeypatch.setattr("llmhost.store.cluster._READ_AGAIN", 0.0)
+    run, refused = Client.execute_command, ["GET"]
+
+    async def execute(client: Client, *args: Any, **options: Any) -> Any:
+        if args[0] in refused:
+            raise OSError(errno.EMFILE, "too many open files")
+        return await run(client, *args, **options)
+
+    monkeypatch.setattr(Client, "execute_command", execute)
+    with pytest.raises(OSError, match="too many open files"):
+        await cluster_client.get(NAMES[0])
+    refused[:] = ["CLUSTER SLOTS"]
+    assert [await cluster_client.get(NAMES[0]) for _ in range(2)] == [b"1", b"1"]
 
 
 async def test_a_script_of_a_slot_that_moves_needs_no_third_node(own_redis_cluster: RedisCluster) -> None:
