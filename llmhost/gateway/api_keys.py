@@ -171,6 +171,8 @@ def read_key(id: str, fields: Mapping[str, str]) -> ApiKey | None:
     except (KeyError, ValueError, TypeError, RecursionError):
         return None
     well_formed = isinstance(models, list) and all(isinstance(model, str) for model in models)
+    limits = [getattr(key.limits, name) for name in _OPTIONAL_LIMITS]
+    well_formed = well_formed and all(limit is None or limit > 0 for limit in limits)
     return key if well_formed and key.digest and key.tenant else None
 
 
