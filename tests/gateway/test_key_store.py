@@ -154,6 +154,20 @@ async def test_a_record_that_cannot_be_counted_on_keeps_no_other_from_being_coun
     assert (await admit(store, sound)).today == Use(2, 6)
 
 
+@pytest.mark.parametrize("damaged", ["tokens", "usd"])
+async def test_of_a_booking_on_a_damaged_counter_nothing_is_counted(
+    redis_client: Redis, damaged: str
+) -> None:
+    key, store = await made(redis_client), KeyStore(redis_client)
+    await store.book({key.id: Booking(Use(1, 1, 0.5))})
+    kept = await redis_client.hget(GatewayKeys.key(key.id), damaged)
+    await redis_client.hset(GatewayKeys.key(key.id), damaged, "many")
+    for _ in range(3):
+        assert set(await store.book({key.id: Booking(Use(1, 5, 0.25))})) == {key.id}
+    await redis_client.hset(GatewayKeys.key(key.id), damaged, kept)
+    assert (await admit(store, key)).today == Use(1, 1, 0.5)
+
+
 async def test_where_a_node_of_a_cluster_is_lost_what_others_have_counted_is_not_in_doubt(
     own_redis_cluster: RedisCluster,
 ) -> None:
