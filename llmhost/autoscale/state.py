@@ -36,6 +36,8 @@ _Flag = Annotated[bool, Strict()]
 _Text = Annotated[str, Strict()]
 _Count = Annotated[int, Strict(), Field(ge=0)]
 _Amount = Annotated[float, Strict(), Field(ge=0, allow_inf_nan=False)]
+#: Unix seconds until the year 5138; far later ones are no dates
+_Moment = Annotated[float, Strict(), Field(ge=0, le=1e11, allow_inf_nan=False)]
 _Number = Annotated[int, Strict()] | Annotated[float, Strict(), Field(allow_inf_nan=False)] | None
 
 _T = TypeVar("_T")
@@ -51,9 +53,9 @@ class WorkerObservation:
     """
 
     said: _Text
-    since: _Amount
+    since: _Moment
     answered: _Flag = False
-    silent_since: _Amount | None = None
+    silent_since: _Moment | None = None
     heard: tuple[_Count, ...] = ()
     given_up: _Flag = False
 
@@ -77,7 +79,7 @@ class StepRecord:
     What is observed and not finite is kept as None.
     """
 
-    at: _Amount
+    at: _Moment
     decision: _Text
     before: _Count
     after: _Count
@@ -105,7 +107,7 @@ class History(tuple[StepRecord, ...]):
 
 
 _PRICE = TypeAdapter[float | None](_Amount | None)
-_FAILURES = TypeAdapter(tuple[_Amount, ...])
+_FAILURES = TypeAdapter(tuple[_Moment, ...])
 _OBJECT = TypeAdapter(dict[str, Any])
 _OBSERVATION = TypeAdapter(WorkerObservation)
 _OBSERVATIONS = TypeAdapter(dict[str, WorkerObservation])

@@ -30,7 +30,7 @@ SIGHTS = {
 MEMORY = ScaleState((NOW - 100, NOW - 50.5), SIGHTS, 0.41)
 
 texts = st.text(st.characters(codec="utf-8"), max_size=20)
-moments = st.floats(0, 1e12)
+moments = st.floats(0, 1e11)
 sights = st.builds(
     WorkerObservation, said=texts, since=moments, answered=st.booleans(), silent_since=st.none() | moments
 )
@@ -170,6 +170,7 @@ async def test_a_damaged_field_is_forgotten_and_named(
         {"since": "noon"},
         {"since": -1},
         {"since": math.nan},
+        {"since": 1e20},
         {"since": True},
         {"answered": 1},
         {"silent_since": "no"},
@@ -196,11 +197,19 @@ async def test_a_price_that_cannot_be_is_forgotten(
     assert await memory.load() == ScaleState(damaged=("price",))
 
 
+async def test_a_failure_at_a_time_that_is_no_date_is_forgotten(
+    memory: ScaleStateStore, redis_client: Redis
+) -> None:
+    await redis_client.hset(KEY, "failures", "[1e20]")
+    assert await memory.load() == ScaleState(damaged=("failures",))
+
+
 @pytest.mark.parametrize(
     "changes",
     [
         {"at": "now"},
         {"at": math.nan},
+        {"at": 1e20},
         {"decision": None},
         {"before": 1.5},
         {"after": -1},
