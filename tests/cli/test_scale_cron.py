@@ -45,7 +45,7 @@ def without_system_log(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("minutes", "times"), [(1, "* * * * *"), (5, "*/5 * * * *"), (59, "*/59 * * * *"), (60, "0 * * * *")]
+    ("minutes", "times"), [(1, "* * * * *"), (5, "*/5 * * * *"), (30, "*/30 * * * *"), (60, "0 * * * *")]
 )
 def test_the_line_begins_with_its_times_and_every_per_cent_is_marked_for_cron(
     cli: Run, minutes: int, times: str
@@ -53,6 +53,16 @@ def test_the_line_begins_with_its_times_and_every_per_cent_is_marked_for_cron(
     line = cli("scale", "cron", "--every", str(minutes), "--json").json["cron"]
     assert line.startswith(f"{times} {{ ")
     assert line.count("%") == line.count("\\%") > 1
+
+
+@pytest.mark.parametrize(("minutes", "neighbours"), [(7, "6 or 10"), (45, "30 or 60"), (59, "30 or 60")])
+def test_minutes_that_cron_cannot_repeat_evenly_are_refused_and_the_nearest_that_it_can_are_named(
+    cli: Run, minutes: int, neighbours: str
+) -> None:
+    ran = cli("scale", "cron", "--every", str(minutes))
+    assert (ran.code, ran.stdout) == (2, "")
+    assert f"--every {minutes} does not divide an hour" in ran.stderr
+    assert f"give {neighbours}" in ran.stderr
 
 
 def test_the_line_is_for_the_fleet_that_was_named(cli: Run) -> None:

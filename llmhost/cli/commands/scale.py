@@ -280,7 +280,9 @@ class _Watched(dict[str, str]):
 @app.command("cron")
 def print_cron(
     ctx: typer.Context,
-    every: Annotated[int, typer.Option(min=1, max=60, metavar="MINUTES", help="How often a step runs.")] = 1,
+    every: Annotated[
+        int, typer.Option(min=1, max=60, metavar="MINUTES", help="How often a step runs: a divisor of 60.")
+    ] = 1,
 ) -> None:
     """Print the crontab line that runs `llmhost scale`; install nothing.
 
@@ -291,6 +293,13 @@ def print_cron(
     from llmhost.machine.child import python_command
     from llmhost.machine.paths import config_dir, state_dir
 
+    if 60 % every:
+        shorter = max(minutes for minutes in range(1, every) if 60 % minutes == 0)
+        longer = min(minutes for minutes in range(every, 61) if 60 % minutes == 0)
+        raise UsageError(
+            f"--every {every} does not divide an hour, and cron starts over at each full hour",
+            hint=f"give {shorter} or {longer}",
+        )
     options, environ = globals_of(ctx), _Watched(os.environ)
     loaded = load(options, environ=environ)
     fleet = loaded.config.fleet.name
