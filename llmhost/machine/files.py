@@ -10,10 +10,10 @@ import os
 import stat
 import tempfile
 import time
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, TextIO
 
 from llmhost.errors import StateError
 
@@ -25,6 +25,7 @@ __all__ = [
     "names_in",
     "open_file",
     "read_json",
+    "replacing",
     "write_json",
 ]
 
@@ -61,19 +62,28 @@ def leads_nowhere(path: Path) -> bool:
     return not nearest.exists()
 
 
+@contextmanager
+def replacing(path: Path) -> Iterator[TextIO]:
+    """A new file, mode 0600, that takes the place of `path` in one step once all of it is on the disk. What
+    is there stays until then. Raises OSError."""
+    descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    try:
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        Path(name).replace(path)
+    except BaseException:
+        with suppress(OSError):
+            Path(name).unlink()
+        raise
+
+
 def write_json(path: Path, value: dict[str, Any]) -> None:
     """Replaces the file in one step, mode 0600. Raises StateError."""
     try:
-        descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-        try:
-            with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-                json.dump(value, file)
-                file.flush()
-                os.fsync(file.fileno())
-            Path(name).replace(path)
-        except BaseException:
-            Path(name).unlink(missing_ok=True)
-            raise
+        with replacing(path) as file:
+            json.dump(value, file)
     except OSError as error:
         raise StateError(f"cannot write {path}: {error.strerror}", hint=_HINT) from error
 

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import stat
 import sys
-import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, BinaryIO, TextIO
 
@@ -17,6 +15,7 @@ from llmhost.cli.frame import globals_of
 from llmhost.cli.running import asynchronous, configured, wired
 from llmhost.cli.text import counted
 from llmhost.errors import StateError, UsageError
+from llmhost.machine.files import replacing
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -115,15 +114,8 @@ def _output(file: str) -> Iterator[TextIO]:
             with path.open("w", encoding="ascii") as target:
                 yield target
             return
-        descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-        try:
-            with os.fdopen(descriptor, "w", encoding="ascii") as target:
-                yield target
-            Path(name).replace(path)
-        except BaseException:
-            with suppress(OSError):
-                Path(name).unlink()
-            raise
+        with replacing(path) as target:
+            yield target
     except OSError as error:
         raise StateError(f"cannot write {file}: {error.strerror}") from error
 

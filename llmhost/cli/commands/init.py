@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
@@ -308,15 +309,18 @@ def _write_with_schema(target: Path, text: str, warn: Callable[[str], None], *, 
 
 
 def _write(target: Path, text: str, *, force: bool) -> None:
-    """Writes the file, readable by its owner only: it may hold a token later."""
+    """Writes the file, readable by its owner only: it may hold a token later. One that is overwritten stays
+    as it is until the new one is complete; a link to it stays one."""
+    from llmhost.machine.files import replacing
+
+    path = Path(os.path.realpath(target))
+    if not force and os.path.lexists(target):  # it came while questions were asked
+        raise _exists(target)
     try:
-        flags = os.O_WRONLY | os.O_CREAT | os.O_NONBLOCK | (os.O_TRUNC if force else os.O_EXCL)
-        descriptor = os.open(target, flags, 0o600)
-        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            os.fchmod(descriptor, 0o600)
+        if path.exists() and not path.is_file():
+            raise OSError(errno.EINVAL, "it is not a file")
+        with replacing(path) as file:
             file.write(text)
-    except FileExistsError as error:
-        raise _exists(target) from error
     except OSError as error:
         raise UsageError(f"cannot write {target}: {error.strerror}", hint="give --path PATH") from error
 

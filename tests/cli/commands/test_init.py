@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import resource
 import stat
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import jsonschema_rs
 import pytest
@@ -16,6 +18,7 @@ import yaml
 from doubles.terminal import shown_on_terminal
 from plugins.cli import Ran
 
+from llmhost.cli.commands import init as init_command
 from llmhost.config.load import load_config
 from llmhost.config.models import Config
 from llmhost.config.schema import json_schema
@@ -157,6 +160,43 @@ def test_force_overwrites_a_file_and_closes_it_to_others(cli: Cli) -> None:
     file.chmod(0o644)
     assert cli("init", "--force").code == 0
     assert (written(), stat.S_IMODE(file.stat().st_mode)) == (named(Path.cwd().name), 0o600)
+
+
+@pytest.fixture
+def full_disk(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """From when the new text is known, no file may have more than a few bytes."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    checked = init_command._checked
+
+    def and_then_it_is_full(*arguments: Any) -> str:
+        text = checked(*arguments)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (10, hard))
+        return text
+
+    monkeypatch.setattr(init_command, "_checked", and_then_it_is_full)
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+@pytest.mark.usefixtures("full_disk")
+@pytest.mark.parametrize("before", ["mine", None])
+def test_where_there_is_no_room_the_file_stays_as_it_was(cli: Cli, before: str | None) -> None:
+    file = Path("llmhost.yaml")
+    if before is not None:
+        file.write_text(before)
+    ran = cli("init", "--force")
+    assert (ran.code, "cannot write llmhost.yaml" in ran.stderr) == (2, True)
+    assert list(Path.cwd().iterdir()) == ([file.absolute()] if before else [])
+    assert before is None or file.read_text() == before
+
+
+def test_a_link_to_the_file_that_is_overwritten_stays_a_link(cli: Cli) -> None:
+    Path("elsewhere").mkdir()
+    target = Path("elsewhere/mine.yaml")
+    target.write_text("mine")
+    Path("llmhost.yaml").symlink_to(target)
+    assert cli("init", "--force").code == 0
+    assert (Path("llmhost.yaml").is_symlink(), written(str(target))) == (True, named(Path.cwd().name))
 
 
 @pytest.mark.parametrize(
