@@ -195,25 +195,31 @@ class Serving:
         pause = _FIRST_PAUSE
         while True:
             began = time.monotonic()
+            why = await self._run_one(descriptors, running)
+            if time.monotonic() - began > _SOUND:
+                pause = _FIRST_PAUSE
+            self.options.output.warn(f"{why}; it is started again in {pause:.0f} s")
+            await asyncio.sleep(pause)
+            pause = min(pause * 2, _LAST_PAUSE)
+
+    async def _run_one(self, descriptors: Sequence[int], running: set[Process]) -> str:
+        """One process until it ends. Returns why it runs no more: the system may refuse to start it, too."""
+        try:
             process = await asyncio.create_subprocess_exec(
                 *self._command(descriptors), stdin=DEVNULL, pass_fds=descriptors, start_new_session=True
             )
-            running.add(process)
-            try:
-                code = await process.wait()
-            finally:
-                running.discard(process)
-                if process.returncode is None:
-                    with suppress(ProcessLookupError):
-                        process.terminate()
-                    await process.wait()
-            if time.monotonic() - began > _SOUND:
-                pause = _FIRST_PAUSE
-            self.options.output.warn(
-                f"a process of the gateway has ended ({code}); it is started again in {pause:.0f} s"
-            )
-            await asyncio.sleep(pause)
-            pause = min(pause * 2, _LAST_PAUSE)
+        except OSError as error:
+            return f"a process of the gateway cannot be started: {error.strerror or error}"
+        running.add(process)
+        try:
+            code = await process.wait()
+        finally:
+            running.discard(process)
+            if process.returncode is None:
+                with suppress(ProcessLookupError):
+                    process.terminate()
+                await process.wait()
+        return f"a process of the gateway has ended ({code})"
 
     def _command(self, descriptors: Sequence[int]) -> list[str]:
         from llmhost.machine.child import python_command

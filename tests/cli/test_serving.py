@@ -1,13 +1,15 @@
-"""How a gateway reads its configuration again."""
+"""How a gateway reads its configuration again, and keeps its processes."""
 
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import signal
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from doubles.waiting import LONGEST, until
@@ -128,3 +130,28 @@ async def test_a_reading_that_is_under_way_ends_with_the_gateway() -> None:
         os.kill(os.getpid(), signal.SIGHUP)
         await asyncio.wait_for(begun.wait(), LONGEST)
     assert ended.is_set()
+
+
+async def test_a_process_that_the_system_refuses_to_start_is_tried_again(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    start = asyncio.create_subprocess_exec
+    refusals = [OSError(number, os.strerror(number)) for number in (errno.EAGAIN, errno.ENOMEM)]
+
+    async def refuse_at_first(*command: str, **options: Any) -> asyncio.subprocess.Process:
+        if refusals:
+            raise refusals.pop(0)
+        return await start(*command, **options)
+
+    monkeypatch.setattr(asyncio, "create_subprocess_exec", refuse_at_first)
+    monkeypatch.setattr("llmhost.cli.serving._FIRST_PAUSE", 0.0)
+    monkeypatch.setattr(Serving, "_command", lambda *_: ["sleep", "600"])
+    running: set[asyncio.subprocess.Process] = set()
+    keeping = asyncio.create_task(Serving(Globals(), (), {}, None, managed=False)._keep([], running))
+    await until(lambda: running or keeping.done())
+    keeping.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await keeping
+    warned = capsys.readouterr().err
+    assert "cannot be started: Resource temporarily unavailable; it is started again in 0 s" in warned
+    assert "cannot be started: Cannot allocate memory" in warned
