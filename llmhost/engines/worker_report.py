@@ -179,6 +179,10 @@ class WorkerApi:
         """What its GPUs, its disk and its engine are doing. Raises EngineUnavailable."""
         return await self._read("/llmhost/metrics", Metrics)
 
+    async def retire(self) -> None:
+        """Lets requests in flight go on, and closes their connections after them."""
+        await self._transport.retire()
+
     async def aclose(self) -> None:
         """Closes connections. Asking twice is fine."""
         await self._transport.aclose()

@@ -86,10 +86,14 @@ class Engines:
             await api.aclose()
 
     async def forget_all_but(self, workers: Sequence[Worker]) -> None:
-        """Forgets the engines' clients of all other workers; requests in flight go on."""
+        """Forgets all other workers, and their clients; requests in flight go on."""
         kept = {(worker.engine, self._endpoint(worker)) for worker in workers}
+        endpoints, ids = {endpoint for _, endpoint in kept}, {worker.id for worker in workers}
+        self._reached = {id: reached for id, reached in self._reached.items() if id in ids}
         for engine in [self._engines.pop(way) for way in [*self._engines] if way not in kept]:
             await engine.retire()
+        for api in [self._worker_apis.pop(one) for one in [*self._worker_apis] if one not in endpoints]:
+            await api.retire()
 
     def of(self, worker: Worker) -> Engine:
         """The client for this worker's engine. Raises ConfigError for a URL or token that cannot be."""

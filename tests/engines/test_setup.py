@@ -167,6 +167,21 @@ async def test_a_worker_that_is_gone_has_no_connection_any_more(engines, tmp_pat
         await until(lambda: not server.open_connections)
 
 
+async def test_a_worker_that_is_gone_is_forgotten_with_how_far_its_set_up_was(start, engines):
+    server, worker = await start(report("pulling", 0.43), 502)
+    with pytest.raises(EngineUnavailable):
+        await engines.prepare(worker, lambda _: None)
+    api = engines.worker_api(worker)
+    await engines.forget_all_but([worker])
+    assert engines.worker_api(worker) is api
+    await engines.forget_all_but([])
+    assert engines.worker_api(worker) is not api
+    server.reports.append(report("ready"))
+    steps: list[Any] = []
+    await engines.prepare(worker, steps.append)
+    assert steps == [Progress("installing")]
+
+
 async def test_what_a_worker_serves_is_told_and_so_is_one_that_is_not_what_it_was(tmp_path):
     told, server = [], OllamaServer(token=TOKEN)
     server.tls, server.digests = OWN.server_context(tmp_path), {"tiny:latest": "8934d96d"}
