@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
-from llmhost.autoscale.checkup import BrokenWorker, Checkup
+from llmhost.autoscale.checkup import DEARER, BrokenWorker, Checkup
 from llmhost.autoscale.models import ActionKind, ScaleAction, ScaleDecision
 from llmhost.errors import LimitError, NoOffer
 from llmhost.fleet.buyer import Buyer
@@ -92,7 +92,7 @@ class ScaleExecutor:
         for one in broken:
             if not one.outdated:
                 await self.buyer.records.failed_on(one.worker, one.reason)
-            self.failures += one.never_answered
+            self.failures += one.failed_purchase
         outdated = [one.worker.id for one in broken if one.outdated]
         busy: set[str] = set()
         if outdated:  # a worker with another model may finish its answers
@@ -125,7 +125,8 @@ class ScaleExecutor:
             await self._give_back_dearer(bought.workers)
 
     async def _give_back_dearer(self, bought: Iterable[Worker]) -> None:
-        """One that costs more than its offer said is destroyed at once."""
+        """One that costs more than its offer said is destroyed at once, and by the next step where the list
+        cannot be read now."""
         agreed = {worker.id: worker.price_per_hour for worker in bought}
         dearer = [
             worker
@@ -134,8 +135,8 @@ class ScaleExecutor:
         ]
         for worker in dearer:
             self.failures += 1
-            await self.buyer.records.failed_on(worker, "it cost more than its offer said")
-        await self._destroy("repair", dearer, "costs more than its offer said")
+            await self.buyer.records.failed_on(worker, DEARER)
+        await self._destroy("repair", dearer, DEARER)
 
     async def _drain(self, workers: Sequence[Worker]) -> None:
         """No new questions; destroyed after the last answer, the slow ones by the next step."""

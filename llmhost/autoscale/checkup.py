@@ -8,6 +8,7 @@ no progress for long. Evidence can be wrong for many workers at once, so few end
 from __future__ import annotations
 
 import asyncio
+import math
 import zlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -21,8 +22,9 @@ from llmhost.engines.traffic import Traffic
 from llmhost.errors import UntrustedWorker
 from llmhost.fleet.health import MAX_NEWS, Hooks, probe_worker, sentence
 from llmhost.fleet.models import FleetSpec, Worker, WorkerState
+from llmhost.fleet.plan import exceeds_drift
 
-__all__ = ["BrokenWorker", "Checkup", "SilenceLimits", "probe_workers"]
+__all__ = ["DEARER", "BrokenWorker", "Checkup", "SilenceLimits", "probe_workers"]
 
 #: workers; if more were asked at once, their time would run out while it is this machine that is slow
 _AT_ONCE = 8
@@ -32,8 +34,12 @@ _MOST_ENDED = 1 / 3
 
 _READY = "ready"
 
-#: what says that a worker is broken: its provider, its silence, its refusal, or that it serves another model
-Evidence = Literal["provider", "silence", "refusal", "outdated"]
+#: of a worker that is given back
+DEARER = "costs more than its offer said"
+
+#: what says that a worker is broken: its provider, its silence, its refusal, that it serves another model, or
+#: what it costs
+Evidence = Literal["provider", "silence", "refusal", "outdated", "price"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,9 +72,10 @@ class BrokenWorker:
         return self.evidence == "outdated"
 
     @property
-    def never_answered(self) -> bool:
+    def failed_purchase(self) -> bool:
         """Whether its purchase failed; true once."""
-        return self.is_new and not (self.has_answered or self.outdated)
+        useless = not (self.has_answered or self.outdated)
+        return self.is_new and (useless or self.evidence == "price")
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,8 +100,10 @@ async def probe_workers(
     spec: FleetSpec,
     hooks: Hooks,
     silence: SilenceLimits,
+    agreed: Mapping[str, float],
 ) -> Checkup:
     """Asks many of them at once. `observations` is what was kept of each; now is when `traffic` was read.
+    `agreed` is what those on record cost an hour: for one that no step has seen, what its offer said.
 
     Raises:
         UntrustedWorker: none of several is the worker it was, so it is not they that have changed.
@@ -109,7 +118,10 @@ async def probe_workers(
         worker, before = probe.worker, observations.get(probe.worker.id)
         observation = _observe(probe, before, traffic)
         reason, evidence = probe.fatal, probe.evidence
-        if reason is None and (worker.model, worker.engine) != (spec.model, spec.engine):
+        is_first = before is None or before.given_up
+        if is_first and exceeds_drift(worker.price_per_hour, agreed.get(worker.id, math.inf)):
+            reason, evidence = DEARER, "price"
+        elif reason is None and (worker.model, worker.engine) != (spec.model, spec.engine):
             reason, evidence = f"serves {worker.model}, not {spec.model}", "outdated"
         elif reason is None and not probe.answers:
             reason = _too_silent(probe, observation, silence, traffic)
@@ -130,13 +142,14 @@ def _rationed(
     broken: Sequence[BrokenWorker], fleet: int
 ) -> tuple[tuple[BrokenWorker, ...], tuple[BrokenWorker, ...]]:
     """Those to end now, and those that the next step judges again. One that never answered gives no answers
-    that could break, and one with another model was said to go by the operator.
+    that could break, and one with another model was said to go by the operator. What one costs is no evidence
+    that can be wrong for many.
     """
     most, ended = max(1, int(fleet * _MOST_ENDED)), Counter[Evidence]()
     now: list[BrokenWorker] = []
     later: list[BrokenWorker] = []
     for one in broken:
-        counts = one.has_answered and not one.outdated
+        counts = one.has_answered and one.evidence not in ("outdated", "price")
         (later if counts and ended[one.evidence] >= most else now).append(one)
         ended[one.evidence] += counts
     return tuple(now), tuple(later)

@@ -173,7 +173,13 @@ class Scaler:
         listed = await list_to_buy(self.provider, known)
         traffic = await self.traffic.read([worker.id for worker in listed])
         checkup = await probe_workers(
-            listed, state.observations, traffic, spec=self.spec, hooks=self.hooks, silence=self.silence
+            listed,
+            state.observations,
+            traffic,
+            spec=self.spec,
+            hooks=self.hooks,
+            silence=self.silence,
+            agreed={worker.id: worker.price_per_hour for worker in known.workers if self.provider.rents},
         )
         view = FleetView(
             workers=tuple(_scaled(worker, traffic) for worker in checkup.healthy),
@@ -182,7 +188,7 @@ class Scaler:
             funds=await buyer.funds(),
             traffic=await self._expected_traffic(buyer.records),
         )
-        failed = [traffic.at for one in checkup.broken if one.never_answered]
+        failed = [traffic.at for one in checkup.broken if one.failed_purchase]
         boot = learned_boot(await self.boots.boot_times())
         metrics = Metrics(traffic, boot, (*state.failures, *failed))
         return FleetSnapshot(known, listed, traffic, checkup, metrics, view)

@@ -190,6 +190,7 @@ async def test_a_thousand_workers_are_not_given_up_because_this_machine_is_slow(
         spec=spec,
         hooks=Hooks(prepare=prepare, probe=probe),
         silence=SilenceLimits(booting=600.0, silent=600.0),
+        agreed={},
     )
     assert (len(checkup.first_answers), most <= 100) == (1000, True)
 
@@ -207,6 +208,31 @@ async def test_a_machine_that_costs_more_than_its_offer_is_given_back(fleet: Ren
     assert (kinds(second), kinds(third), len(fleet.ids)) == (["buy"], [], 1)
     machines = {one.offer["machine_id"] for one in fleet.server.instances.values()}
     assert (len(machines), fleet.server.created_total) == (2, 2)
+
+
+async def test_one_that_could_not_be_listed_after_its_purchase_is_given_back_by_the_next_step(
+    fleet: RentedFleet,
+) -> None:
+    async def fail_from_now_on(endpoint: str, _: int) -> None:
+        if endpoint == "create":
+            fleet.server.arm(Fault.LIST_REFUSED, times=None)
+
+    fleet.server.arm(Fault.DEARER, value=3.0)
+    fleet.server.before = fail_from_now_on
+    await ask_for(fleet, 1)
+    first = await fleet.scaler().step()
+    assert (exit_code(first) != 0, kinds(first)) == (True, ["buy"])
+    (dearer,) = fleet.ids
+    machine = machine_of(fleet, dearer)
+    fleet.server.faults.armed.clear()
+    fleet.server.before = None
+    await fleet.clock.sleep(MINUTE)
+    second = await fleet.elsewhere().scaler().step()
+    repair, _ = second.actions
+    assert (kinds(second), repair.worker) == (["repair", "buy"], dearer)
+    assert repair.detail == "costs more than its offer said"
+    assert machine not in {machine_of(fleet, worker) for worker in fleet.ids}
+    assert kinds((await follow(fleet, 1))[0]) == []
 
 
 # Several at once
