@@ -223,8 +223,9 @@ class VastConfig(Section):
         1.0,
         gt=0,
         le=100,
-        description="Factor for vast.ai's documented pauses between calls. The limits apply per IP address: "
-        "if two machines behind one address use llmhost, set 2.",
+        description="Factor for vast.ai's documented pauses between calls, and for the minute in which a "
+        "purchase is in doubt. The limits apply per IP address: if two machines behind one address use "
+        "llmhost, set 2.",
     )
 
     @model_validator(mode="after")

@@ -274,7 +274,7 @@ class OtherFleets:
             try:
                 if key not in accounts:
                     accounts[key] = _Listed(await provider.fleets(), fleet.config)
-                workers += await self._workers_of(name, provider, known, records)
+                workers += await self._workers_of(name, provider, accounts[key], record)
             except LlmhostError as error:
                 self._unseen(error, key, fleet.config)
         if key in self.unseen_accounts:
@@ -287,11 +287,15 @@ class OtherFleets:
         return OtherFleet(name, "vast", fleet.config, tuple(unnamed.values()), unlisted)
 
     async def _workers_of(
-        self, name: str, provider: Provider, known: Registered, records: FleetRecords
+        self, name: str, provider: Provider, listed: _Listed, record: _Recorded
     ) -> Sequence[Worker]:
         """Those of a fleet that was made here; where what was bought cannot be read, those of its label. What
-        is in doubt is noted."""
+        is in doubt is noted. A fleet of which nothing is on record has what the account has `listed` by its
+        label: fleets that were taken down are many, and each list takes a second."""
+        records, known = record
         try:
+            if not (known.ids or known.begun or provider.on_record() or await provider.intents()):
+                return listed.fleets.get(name, ())
             workers = await list_all_workers(provider, known)
             self.doubts += await find_doubts(provider, SystemClock(), records)
         except StateError as error:

@@ -322,6 +322,24 @@ async def test_a_fleet_that_is_down_is_not_taken_for_used_by_what_ends_some_of_i
     assert (await market.run("down", "--yes")).code == 0
 
 
+async def test_of_fleets_that_were_taken_down_and_of_which_nothing_is_on_record_the_account_is_listed_once(
+    market: RentedHouse,
+) -> None:
+    for name in ("blue", "green"):
+        config = apart(market, f"{name}.yaml", fleet={"name": name})
+        await market.ok("up", "--gpus", "1", "--yes", "--no-wait", LLMHOST_CONFIG=config)
+        await market.ok("down", "--yes", LLMHOST_CONFIG=config)
+    before = market.server.calls["list"]
+    await market.ok("fleets")
+    asked_once = market.server.calls["list"] - before
+    config = apart(market, "red.yaml", fleet={"name": "red"})
+    await market.ok("up", "--gpus", "1", "--yes", "--no-wait", LLMHOST_CONFIG=config)
+    await market.ok("down", "--yes", LLMHOST_CONFIG=config)
+    before = market.server.calls["list"]
+    await market.ok("fleets")
+    assert market.server.calls["list"] - before == asked_once > 0
+
+
 async def test_hundreds_of_names_in_redis_stop_no_ending(
     market: RentedHouse, redis_server: RedisServer
 ) -> None:
