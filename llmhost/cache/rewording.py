@@ -108,7 +108,8 @@ def _forms() -> dict[str, str]:
 @cache
 def _short_forms() -> re.Pattern[str]:
     forms = "|".join(sorted(map(re.escape, _forms()), key=len, reverse=True))
-    return re.compile(rf"(?<![\w'-])(?:{forms})(?![\w'-])", re.IGNORECASE)
+    # ASCII: else "İ" is to `re` the letter "i", and what it finds is not in the list
+    return re.compile(rf"(?<![\w'-])(?ai:{forms})(?![\w'-])")
 
 
 def _written_out(short: str) -> str:

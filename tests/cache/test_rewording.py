@@ -69,6 +69,11 @@ def test_what_cannot_be_seen_is_left_to_the_guards(hidden: str) -> None:
     assert undone(*pair) == pair
 
 
+@pytest.mark.parametrize("letters", ["\u0130'm", "what'\u017f", "who\u017f"])
+def test_letters_that_only_look_like_a_short_form_are_none(letters: str) -> None:
+    assert undone(f"I dont know {letters} here", "What is here?")[0] == f"I don't know {letters} here"
+
+
 @pytest.mark.parametrize("text", ["colour " * 80, "no wait " * 70, "u " * 290, "hi, " * 140, "a b " * 140])
 def test_no_text_takes_long(text: str) -> None:
     undone("recieve", "receive")
