@@ -13,7 +13,7 @@ from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
-from llmhost.cache.guards.word_lists import read_sections
+from llmhost.cache.guards.word_lists import lowered, read_sections
 from llmhost.config.patterns import READ, ways_to_fit
 
 __all__ = [
@@ -244,7 +244,7 @@ def _without_looks(text: str) -> str:
 
 def _without_given(sentence: str) -> str:
     """The sentence without what it gives to be translated."""
-    if found := _find("to be translated", sentence.lower()):
+    if found := _find("to be translated", lowered(sentence)):
         begin, end = found.span(found.lastindex or 0)
         return f'{sentence[:begin]} ""{sentence[end:]}'
     return sentence

@@ -16,7 +16,7 @@ from pathlib import Path
 from llmhost.cache.guards.languages import language
 from llmhost.cache.guards.numbers import in_digits
 from llmhost.cache.guards.stems import stem
-from llmhost.cache.guards.word_lists import english, read_sections
+from llmhost.cache.guards.word_lists import english, lowered, read_sections
 from llmhost.cache.guards.wording import FILLERS, read
 from llmhost.engines.engine import Message
 
@@ -332,7 +332,7 @@ def _one_line(text: str) -> str:
 def _opened(text: str) -> str:
     """The text without what is said before one asks; in its own letters."""
     line = " ".join(text.replace("\u2019", "'").split())
-    while found := _pattern("openers").match(line.lower()):
+    while found := _pattern("openers").match(lowered(line)):
         line = line[found.end() :]
     return line
 
@@ -345,7 +345,7 @@ def _elliptical(last: str) -> bool:
 def _without_ellipsis(last: str) -> str:
     """What an elliptical question adds to the earlier one; of another question all."""
     opened = _opened(last)
-    found = _pattern("elliptical").match(opened.lower())
+    found = _pattern("elliptical").match(lowered(opened))
     return opened[found.end() :] if found else opened
 
 

@@ -57,6 +57,7 @@ def test_words_that_a_text_is_about_are_not_what_it_asks() -> None:
     assert admit('Translate "Where is my order?" into French').kind == "plain"
     assert admit("Is “yesterday” an adverb?").kind == "plain"
     assert admit('Translate "write to joe@example.com"').kind == "personal"
+    assert admit(f"Translate for {'İ' * 20}: where is my order?").kind == "plain"
 
 
 @pytest.mark.parametrize(

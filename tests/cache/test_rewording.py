@@ -52,6 +52,11 @@ def test_what_may_be_a_difference_is_left(one: str, other: str) -> None:
         assert bare(ours) != bare(theirs)
 
 
+def test_a_number_in_words_is_found_beside_a_letter_that_is_two_in_lower_case() -> None:
+    ours, theirs = undone("Has \u0130zmir five gates?", "Has \u0130zmir 5 gates?")
+    assert ours == theirs
+
+
 @given(QUESTION, QUESTION)
 def test_the_order_of_the_two_does_not_matter(one: str, other: str) -> None:
     ours, theirs = undone(one, other)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from llmhost.cache.guards.stems import words
-from llmhost.cache.guards.word_lists import english, related, sections
+from llmhost.cache.guards.word_lists import english, lowered, related, sections
 from llmhost.cache.guards.wording import Wording, named, overlap
 from llmhost.cache.models import Objection
 
@@ -233,8 +233,8 @@ def in_digits(text: str) -> str:
 
 def spelled_numbers(text: str) -> Iterator[tuple[int, int, str]]:
     """Where numbers stand in words, from and to, each with its digits; "one" alone seldom counts."""
-    lower = text.lower()
-    if len(lower) != len(text) or not _HINT.search(lower):
+    lower = lowered(text)
+    if not _HINT.search(lower):
         return
     for found in _SPELLED.finditer(lower):
         if (digits := _digits(found.group())) != found.group():

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from functools import cache
 from pathlib import Path
 
-__all__ = ["FOLDER", "english", "read_sections", "related", "sections"]
+__all__ = ["FOLDER", "english", "lowered", "read_sections", "related", "sections"]
 
 FOLDER = Path(__file__).parent / "words"
 
@@ -35,6 +35,11 @@ def read_sections(path: Path) -> Mapping[str, tuple[str, ...]]:
 def english(section: str) -> frozenset[str]:
     """The words of one section of `english.txt`."""
     return frozenset(sections("english")[section])
+
+
+def lowered(text: str) -> str:
+    """In lower case, as the lists are, with each letter in its place: of İ, `str.lower` would make two."""
+    return text.replace("\u0130", "i").lower()
 
 
 def related(entries: tuple[str, ...]) -> Iterator[tuple[str, list[str]]]:
