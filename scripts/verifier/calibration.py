@@ -21,7 +21,7 @@ __all__ = ["calibrate", "calibrate_beside"]
 _STEPS = 50
 #: of the others that the small one alone would serve, what both together may: less than all, since the pairs
 #: that this is found by are a sample
-_AS_SAFE = 0.9
+_AS_SAFE = 0.85
 
 
 def calibrate(verifier: OnnxVerifier, sources: Sequence[Sequence[Pair]]) -> tuple[float, float]:

@@ -20,9 +20,9 @@ _UNSURE = 0.5
 #: probability where only capitals and the closing mark differ: a model is seldom so sure of the evident, and
 #: now and then they matter ("How do I polish ...", "How do I Polish ...")
 _SAME_WORDS = 0.99
-#: log-odds of 0.05; a quarter of all that asks something else is given less by the small one, and hardly any
-#: of it becomes a hit by the larger one
-_LARGER_FROM = math.log(0.05 / 0.95)
+#: log-odds of 0.4; what the small one gives less is no hit, as the larger one alone is too sure of questions
+#: that are close: "How do I reset my password?", "How do I change my password?"
+_LARGER_FROM = math.log(0.4 / 0.6)
 
 
 class OnnxVerifier:

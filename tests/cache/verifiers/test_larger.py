@@ -17,7 +17,7 @@ from llmhost.errors import ModelError
 from llmhost.wiring.questions import thresholds, verified_policy
 
 SAME = ("Which tyres fit my bike?", "What tyres can I put on my bicycle?")
-OTHER = ("Which tyres fit my bike?", "Who painted the Mona Lisa?")
+OTHER = ("How do I change my password?", "How can I reset the password of my account?")
 FOREIGN = ("Wie werde ich reich?", "Wie werde ich schnell reich?")
 
 
@@ -42,7 +42,7 @@ def test_its_log_odds_are_added_to_a_share_of_the_small_ones(
 
 def test_where_the_small_one_says_no_it_is_not_asked(builtin: OnnxVerifier, tmp_path: Path) -> None:
     alone = builtin.probability(*OTHER)
-    assert OnnxVerifier(FOLDER, make_larger(tmp_path / "larger", 40.0)).probability(*OTHER) == alone < 0.05
+    assert OnnxVerifier(FOLDER, make_larger(tmp_path / "larger", 40.0)).probability(*OTHER) == alone < 0.4
 
 
 def test_of_what_neither_has_learnt_it_makes_nothing_sure(tmp_path: Path) -> None:
