@@ -16,8 +16,11 @@ from llmhost.config.models import CacheConfig
 from llmhost.errors import ModelError
 from llmhost.wiring.questions import thresholds, verified_policy
 
+PACKAGED = Path(__file__).parents[3] / "packages" / "verifier" / "llmhost_verifier"
+
 SAME = ("Which tyres fit my bike?", "What tyres can I put on my bicycle?")
 OTHER = ("How do I change my password?", "How can I reset the password of my account?")
+MISSED = ("What causes thunder?", "Where does the sound of thunder come from?")
 FOREIGN = ("Wie werde ich reich?", "Wie werde ich schnell reich?")
 
 
@@ -110,3 +113,18 @@ def test_it_is_slow_and_the_small_one_is_not(tmp_path: Path) -> None:
     assert [
         verified_policy(name, thresholds(config), lambda _: None).slow for name in (folder, config.verifier)
     ] == [True, False]
+
+
+def test_the_packaged_one_stands_beside_the_small_one_of_this_version_and_fits_into_a_repository() -> None:
+    assert check_verifier(str(PACKAGED)) == f"{PACKAGED} is ready"
+    sizes = [
+        path.stat().st_size for folder in (FOLDER, PACKAGED) for path in folder.iterdir() if path.is_file()
+    ]
+    assert max(sizes) < 60_000_000
+    assert sum(sizes) < 110_000_000
+
+
+def test_the_packaged_one_finds_a_rewording_that_the_small_one_misses(builtin: OnnxVerifier) -> None:
+    both = load(str(PACKAGED))
+    assert builtin.probability(*MISSED) < 0.8 <= both.probability(*MISSED)
+    assert both.probability(*MISSED) == both.probability(*MISSED[::-1])
