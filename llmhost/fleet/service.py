@@ -6,7 +6,7 @@ Redis being away is a warning in the result; a list that cannot be read is an er
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import KW_ONLY, dataclass, field, replace
 from typing import TYPE_CHECKING
@@ -170,10 +170,21 @@ class FleetService:
         result = await provisioning.run(self.ready_timeout if wait else None, timeout)
         spending = await find_spending(result.workers, self.provider, records, self.clock)
         shown = {worker.id for worker in result.workers}
-        for doubt in await find_doubts(self.provider, self.clock, records):
-            if doubt.worker not in shown:
-                records.warn(f"{doubt.message}; {doubt.hint}" if doubt.hint else doubt.message)
+        for doubt in await self._doubts(records, shown):
+            records.warn(doubt)
         return replace(result, spent=spending.by_worker, warnings=records.warnings)
+
+    async def doubts(self) -> Sequence[str]:
+        """A warning of each purchase of which it is not known whether it bought a worker."""
+        return await self._doubts(self._records())
+
+    async def _doubts(self, records: FleetRecords, shown: Collection[str] = ()) -> Sequence[str]:
+        """But for those of workers that are `shown`."""
+        return [
+            f"{doubt.message}; {doubt.hint}" if doubt.hint else doubt.message
+            for doubt in await find_doubts(self.provider, self.clock, records)
+            if doubt.worker not in shown
+        ]
 
     async def down(
         self,

@@ -56,6 +56,13 @@ async def test_on_a_terminal_it_shows_what_that_costs_and_asks(
     assert len(market.alive()) == market.server.created_total == workers
 
 
+async def test_an_error_that_ends_it_does_not_hide_that_a_purchase_is_in_doubt(market: RentedHouse) -> None:
+    market.server.arm(Fault.SPEND_RATE)
+    done = await market.run("up", "--gpus", "1", "--yes", "--no-wait")
+    assert (done.code, "error: vast.ai refused buying an offer" in done.err) == (5, True)
+    assert done.err.count("was refused a moment ago, and may be listed all the same until") == 1
+
+
 async def test_while_it_asks_another_command_may_change_the_fleet(market: RentedHouse) -> None:
     async with market.terminal("up", "--gpus", "2", "--no-wait") as terminal:
         await terminal.until("Buy? [y/N]: ")

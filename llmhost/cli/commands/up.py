@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections.abc import Sequence
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -44,6 +44,8 @@ if TYPE_CHECKING:
     from llmhost.fleet.models import Worker
     from llmhost.fleet.plan import Plan, Quote
     from llmhost.fleet.results import UpResult
+    from llmhost.fleet.service import FleetService
+    from llmhost.wiring import Wiring
 
 __all__ = ["up"]
 
@@ -247,13 +249,8 @@ async def _up(
             await wiring.others.settle(options.source)
             await warn_of_others(options, wiring)
             gateway = await ensure_gateway(options, config) if result.workers else None
-        except asyncio.CancelledError:
-            if rented or not approval.is_open:  # before the first purchase there is nothing to report
-                await warn_of_running(options.output, wiring.provider, _RESUMES, rented)
-            raise
-        except Exception:
-            if rented:
-                await warn_of_running(options.output, wiring.provider, _RESUMES, rented)
+        except (asyncio.CancelledError, Exception) as error:
+            await _warn_of_remains(options, wiring, fleet, rented, approval, error)
             raise
         for warning in result.warnings:
             options.output.warn(warning)
@@ -272,6 +269,25 @@ async def _up(
     _say_what_is_missing(options, result, gpus)
     say_what_a_toy_is(options, config)
     show_failures(options.output, result.failed, done=any(worker.url for worker in result.workers))
+
+
+async def _warn_of_remains(
+    options: Globals,
+    wiring: Wiring,
+    fleet: FleetService,
+    rented: set[str],
+    approval: _Approval,
+    error: BaseException,
+) -> None:
+    """Where `error` ends the command: what runs, and which purchases may have bought something. Before the
+    first purchase there is nothing to report."""
+    if rented or (isinstance(error, asyncio.CancelledError) and not approval.is_open):
+        await warn_of_running(options.output, wiring.provider, _RESUMES, rented)
+    if fleet.rents and not approval.is_open:
+        with suppress(Exception):  # it must not hide what ended the command
+            for doubt in await fleet.doubts():
+                if not str(error) or str(error) not in doubt:  # that vast.ai cannot be asked is said once
+                    options.output.warn(doubt)
 
 
 class _Approval:
