@@ -22,6 +22,7 @@ from llmhost.engines.traffic import Traffic
 from llmhost.errors import ProviderError, StoreRefused
 from llmhost.fleet.budget import Limits
 from llmhost.fleet.lock import FleetLock
+from llmhost.fleet.models import FleetSpec, Market
 from llmhost.fleet.providers.static import StaticProvider, StaticServer
 from llmhost.fleet.service import FleetService
 from llmhost.store.client import connect
@@ -138,6 +139,24 @@ async def test_a_broken_worker_that_is_left_to_the_next_step_is_taken_for_no_pur
     await bench.run(10)
     result = await bench.step()
     assert [action.worker for action in result.actions if action.kind == "repair"] == ["memory-1"]
+    bought = [action.worker for action in result.actions if action.kind == "buy"]
+    assert (bought, bench.workers) == (["memory-5"], ["memory-2", "memory-3", "memory-4", "memory-5"])
+
+
+async def test_beside_a_purchase_of_another_machine_one_that_is_left_to_the_next_step_is_no_purchase_either(
+    bench: ScaleBench,
+) -> None:
+    class WithAnotherBuyer(RentingProvider):
+        async def offers(self, spec: FleetSpec) -> Market:
+            market = await super().offers(spec)
+            await RentingProvider(bench.cloud).create(spec, market.offers[0])
+            return market
+
+    await bench.settled(4)
+    bench.offer(9)
+    bench.silent = {"memory-1", "memory-2"}
+    await bench.run(10)
+    result = await bench.make(provider=WithAnotherBuyer(bench.cloud)).step()
     bought = [action.worker for action in result.actions if action.kind == "buy"]
     assert (bought, bench.workers) == (["memory-5"], ["memory-2", "memory-3", "memory-4", "memory-5"])
 
