@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import KW_ONLY, astuple, dataclass, replace
 from itertools import chain
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from llmhost.cache.calibration import Calibration, Label
 from llmhost.cache.contracts import Embedder, Index
@@ -31,7 +31,7 @@ from llmhost.cache.models import (
 from llmhost.cache.policy import CachePolicy, judged
 from llmhost.cache.stored import StoredEntry, answer_of, pack_entry, read_entries
 from llmhost.errors import StoreError
-from llmhost.store.client import is_sharded, load_script, translate_errors
+from llmhost.store.client import all_ended, is_sharded, load_script, translate_errors
 from llmhost.store.keys import NamespaceKeys
 from llmhost.store.reads import SharedReads
 
@@ -62,8 +62,6 @@ EmbedderSource = Callable[[], Awaitable[tuple[Embedder, Index]]]
 PolicySource = Callable[[], Awaitable[CachePolicy]]
 CalibrationSource = Callable[[], Awaitable[Calibration]]
 Learn = Callable[[Label], Awaitable[None]]
-
-_T = TypeVar("_T")
 
 
 async def _untaught() -> Calibration:
@@ -127,10 +125,9 @@ class SemanticCache:
         """
         asked = time.perf_counter()
         if self._loaded is None:
-            sources, policy = await asyncio.gather(
-                self.embedder_source(), self.policy_source(), return_exceptions=True
-            )
-            self._loaded = (*_sound(sources), _sound(policy))
+            loading: list[Awaitable[Any]] = [self.embedder_source(), self.policy_source()]
+            sources, policy = await all_ended(loading)
+            self._loaded = (*sources, policy)
         embedder, index, policy = self._loaded
         begun = time.perf_counter()
         read = await self._read(index, embedder, key, alone)
@@ -173,7 +170,7 @@ class SemanticCache:
         embeds_beside = key.scope in self._filled
         if embeds_beside:  # last, so that Redis works on the others meanwhile
             wanted.append(_embed(embedder, key.question, alone))
-        has_entries, calibration, *vector = map(_sound, await asyncio.gather(*wanted, return_exceptions=True))
+        has_entries, calibration, *vector = await all_ended(wanted)
         self._note(key.scope, filled=has_entries)
         if not has_entries:
             return None
@@ -243,13 +240,17 @@ class SemanticCache:
             size = len(packed) + index.bytes_per_entry
             steps.append(index.add(key.scope, key.entry, vector))
         steps.insert(0, self._write(key, packed, lifetime))
+        too_many: list[str] = []
+
+        async def note(limits: CacheLimits) -> None:
+            too_many.extend(await limits.stored(key.entry, size, answer.timestamp))
+
         if self.limits is not None:
-            steps.append(self.limits.stored(key.entry, size, answer.timestamp))
-        results = await asyncio.gather(*steps, return_exceptions=True)
-        if self.limits is not None:  # first: what it names is noted no more, whatever else failed
-            await self._make_room(_sound(results[-1]))
-        for result in results:
-            _sound(result)
+            steps.append(note(self.limits))
+        try:
+            await all_ended(steps)
+        finally:  # they are noted no more, whatever else failed
+            await self._make_room(too_many)
 
     async def _make_room(self, entries: Sequence[str]) -> None:
         """Evicts them. One in the index of another embedder leaves it with the next search that finds it."""
@@ -273,18 +274,13 @@ class SemanticCache:
         last = {hit.entry: hit.at for hit in hits}
         parts = _parts(list(last), 1 if is_sharded(self.client) else _TOUCHED_AT_ONCE)
         with translate_errors():
-            touched = await asyncio.gather(
-                *(
-                    self._touch(
-                        keys=[name for entry in part for name in self._counted(entry)],
-                        args=[self._lifetime_ms, *(v for entry in part for v in (count[entry], last[entry]))],
-                    )
-                    for part in parts
-                ),
-                return_exceptions=True,
+            await all_ended(
+                self._touch(
+                    keys=[name for entry in part for name in self._counted(entry)],
+                    args=[self._lifetime_ms, *(v for entry in part for v in (count[entry], last[entry]))],
+                )
+                for part in parts
             )
-            for each in touched:
-                _sound(each)
             for hit in hits:
                 if hit.served is not None:
                     await self._remember_served(hit, hit.served)
@@ -375,15 +371,6 @@ class SemanticCache:
 
 def _parts(entries: Sequence[str], size: int) -> Iterator[Sequence[str]]:
     return (entries[at : at + size] for at in range(0, len(entries), size))
-
-
-def _sound(result: _T | BaseException) -> _T:
-    """What one of several steps at once came to. All have ended before the error of one is raised: a step
-    that is not awaited would go on in the middle of what comes next.
-    """
-    if isinstance(result, BaseException):
-        raise result
-    return result
 
 
 async def _embed(embedder: Embedder, question: str, alone: bool) -> NDArray[np.float32] | None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import math
 import ssl
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from contextlib import suppress
 from functools import cache
 from importlib import resources
@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "address_options",
+    "all_ended",
     "amount",
     "connect",
     "execute",
@@ -121,6 +122,16 @@ async def execute(client: Redis, *command: Any) -> Any:
     """Runs a command that redis-py has no method for. Raises StoreError."""
     with translate_errors():
         return await client.execute_command(*command)  # type: ignore[no-untyped-call]
+
+
+async def all_ended(steps: Iterable[Awaitable[_T]]) -> list[_T]:
+    """What several steps give that run at once. All have ended before the error of one is raised: one that is
+    not awaited would go on in the middle of what comes next."""
+    results = await asyncio.gather(*steps, return_exceptions=True)
+    for result in results:
+        if isinstance(result, BaseException):
+            raise result
+    return [result for result in results if not isinstance(result, BaseException)]
 
 
 async def run_or_undo(command: Awaitable[_T], undo: Callable[[], Awaitable[object]]) -> _T:

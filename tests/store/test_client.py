@@ -24,7 +24,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from llmhost.config.models import RedisConfig
 from llmhost.errors import ConfigError, StoreUnavailable
 from llmhost.store import connections
-from llmhost.store.client import address_options, connect, translate_errors
+from llmhost.store.client import address_options, all_ended, connect, translate_errors
 
 #: seconds; a busy machine answers sooner
 TIMEOUT = 10.0
@@ -82,6 +82,23 @@ async def test_whoever_is_cancelled_ends_at_once_and_takes_no_connection_along(
         done, _ = await asyncio.wait([asking], timeout=5)
         assert done
     await asyncio.wait_for(asyncio.gather(*(ask() for _ in range(200))), LONGEST)
+
+
+async def test_of_steps_at_once_all_have_ended_before_the_error_of_one_is_raised() -> None:
+    ended: list[str] = []
+
+    async def slow() -> None:
+        for _ in range(5):
+            await asyncio.sleep(0)
+        ended.append("slow")
+
+    async def fails() -> None:
+        raise StoreUnavailable("away")
+
+    with pytest.raises(StoreUnavailable):
+        await all_ended([fails(), slow()])
+    assert ended == ["slow"]
+    assert await all_ended([slow()]) == [None]
 
 
 async def test_a_connection_that_the_server_closed_meanwhile_is_replaced(

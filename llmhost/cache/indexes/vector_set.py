@@ -10,10 +10,10 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Awaitable, Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from itertools import chain
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,7 +22,7 @@ from llmhost.cache.indexes.checks import check_vector, damaged
 from llmhost.cache.indexes.flat import ENTRY_BYTES, FlatIndex
 from llmhost.cache.models import Neighbour
 from llmhost.errors import StoreRefused
-from llmhost.store.client import execute, translate_errors
+from llmhost.store.client import all_ended, execute, translate_errors
 from llmhost.store.keys import NamespaceKeys
 
 if TYPE_CHECKING:
@@ -44,7 +44,6 @@ _NODE_BYTES = 770
 #: scopes of which this process remembers that they have a set
 _MOST_KNOWN = 4096
 
-_T = TypeVar("_T")
 _Vector = NDArray[np.float32]
 
 
@@ -103,9 +102,7 @@ class VectorSetIndex:
             return small
         options = ["FP32", _encode(vector), "WITHSCORES", "COUNT", k, "EF", max(_EFFORT, k)]
         with self._translate():
-            found = await self._at_once(
-                execute(self._client, "VSIM", key, *options) for key in self._sets(scope)
-            )
+            found = await all_ended(execute(self._client, "VSIM", key, *options) for key in self._sets(scope))
         self._note(scope, large=any(found))  # it may have been evicted
         # Where an entry is in both, a process that knew of no set may have put a newer vector into the log.
         both = {near.entry: near for near in (*chain.from_iterable(map(_neighbours, found)), *small)}
@@ -149,7 +146,7 @@ class VectorSetIndex:
         """The entries of a scope; of a set with more than `MOST_LISTED`, a random sample of that size."""
         small = await self._small.members(scope)
         with self._translate():
-            large = await self._at_once(
+            large = await all_ended(
                 execute(self._client, "VRANDMEMBER", key, MOST_LISTED) for key in self._sets(scope)
             )
         ours = [name.hex() for names in large for name in names or () if len(name) == ENTRY_BYTES]
@@ -170,7 +167,7 @@ class VectorSetIndex:
         for entry, vector in entries:
             parts.setdefault(self._set_of(scope, entry), []).append((entry, vector))
         with self._translate():
-            await self._at_once(self._add_to(*part) for part in parts.items())
+            await all_ended(self._add_to(*part) for part in parts.items())
 
     async def _add_to(self, key: str, entries: Sequence[tuple[str, _Vector]]) -> None:
         """In one transaction, so that no set is left without a lifetime."""
@@ -199,14 +196,6 @@ class VectorSetIndex:
             self._large[scope] = None
             if len(self._large) > _MOST_KNOWN:
                 del self._large[next(iter(self._large))]
-
-    async def _at_once(self, commands: Iterable[Awaitable[_T]]) -> list[_T]:
-        """What they give; all have ended before the error of one is raised."""
-        results = await asyncio.gather(*commands, return_exceptions=True)
-        for result in results:
-            if isinstance(result, BaseException):
-                raise result
-        return [result for result in results if not isinstance(result, BaseException)]
 
     def _sets(self, scope: str) -> Sequence[str]:
         return [self._keys.vectors(self._embedder, scope, shard) for shard in range(self._shards)]
