@@ -8,8 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import TYPE_CHECKING
 
+from llmhost.cache.contracts import Index
+from llmhost.cache.stored import read_entries
 from llmhost.store.client import load_script, text, translate_errors
 from llmhost.store.keys import NamespaceKeys
 
@@ -27,7 +30,7 @@ _KEY_BYTES = 130
 @dataclass(eq=False)
 class CacheLimits:
     """The limits of one namespace; 0 for none. Bytes are estimated from what was stored lately. `lifetime` is
-    the longest that an answer has, seconds. Both methods raise StoreError."""
+    the longest that an answer has, seconds. All methods raise StoreError."""
 
     client: Redis
     keys: NamespaceKeys
@@ -64,3 +67,17 @@ class CacheLimits:
         """They were served at these times, Unix seconds."""
         with translate_errors():
             await self.client.zadd(self.keys.recent, dict(entries), xx=True)
+
+    async def evict(self, entries: Sequence[str], embedder: str, index: Index) -> None:
+        """Takes them out of the cache, and of the embedder's index. One in the index of another embedder
+        leaves it with the next search that finds it."""
+        stored = await read_entries(self.client, self.keys, entries)
+        names = [(self.keys.response(entry), self.keys.metadata(entry)) for entry in entries]
+        with translate_errors():
+            await self.client.unlink(*chain.from_iterable(names))
+        scopes: dict[str, list[str]] = {}
+        for entry, read in zip(entries, stored, strict=True):
+            if read is not None and read.embedder == embedder:
+                scopes.setdefault(read.scope, []).append(entry)
+        for scope, ours in scopes.items():
+            await index.remove(scope, ours)

@@ -11,7 +11,6 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import KW_ONLY, astuple, dataclass, replace
-from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from llmhost.cache.calibration import Calibration, Label
@@ -250,22 +249,9 @@ class SemanticCache:
         try:
             await all_ended(steps)
         finally:  # they are noted no more, whatever else failed
-            await self._make_room(too_many)
-
-    async def _make_room(self, entries: Sequence[str]) -> None:
-        """Evicts them. One in the index of another embedder leaves it with the next search that finds it."""
-        if not entries:
-            return
-        stored = await read_entries(self.client, self.keys, entries)
-        with translate_errors():
-            await self.client.unlink(*chain.from_iterable(map(self._counted, entries)))
-        embedder, index = await self.embedder_source()
-        scopes: dict[str, list[str]] = {}
-        for name, entry in zip(entries, stored, strict=True):
-            if entry is not None and entry.embedder == embedder.id:
-                scopes.setdefault(entry.scope, []).append(name)
-        for scope, names in scopes.items():
-            await index.remove(scope, names)
+            if self.limits is not None and too_many:
+                embedder, index = await self.embedder_source()
+                await self.limits.evict(too_many, embedder.id, index)
 
     async def touch(self, *hits: Hit) -> None:
         """Counts hits on their entries. Semantic ones are remembered with the question that was asked, so

@@ -10,6 +10,7 @@ import asyncio
 import base64
 import json
 import re
+import time
 from collections import defaultdict
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass
@@ -18,6 +19,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 from llmhost.cache import walk
 from llmhost.cache.contracts import Embedder, Index
 from llmhost.cache.keys import ENTRY_PATTERN, cache_key
+from llmhost.cache.limits import CacheLimits
 from llmhost.cache.stored import StoredEntry, checked_answer, encode_answer, pack_entry
 from llmhost.errors import ModelError, PartialError, StoreRefused, UsageError
 from llmhost.store.client import amount, text, translate_errors
@@ -126,7 +128,8 @@ class Imported:
 
 @dataclass(eq=False)
 class Importer:
-    """`counts_ttl`, seconds, is the lifetime of counts of which the file says none."""
+    """`counts_ttl`, seconds, is the lifetime of counts of which the file says none. With `limits`, each entry
+    evicts those that were used the longest time ago, of the file and of the cache."""
 
     client: Redis
     keys: NamespaceKeys
@@ -134,6 +137,7 @@ class Importer:
     embedder_source: Callable[[], Awaitable[Embedder]]
     index_source: IndexSource
     counts_ttl: float
+    limits: CacheLimits | None = None
     tell: Callable[[Imported], None] = lambda _: None
 
     async def run(self, name: str, file: BinaryIO) -> Imported:
@@ -172,12 +176,18 @@ class Importer:
         async def store(line: _Line, vector: _Vector | None) -> None:
             key = cache_key(line.stored.scope, line.stored.question or "")
             async with limit:
-                if not await self._write(key.entry, line, embedder, vector is not None):
+                size = await self._write(key.entry, line, embedder, vector is not None)
+                if not size:
                     done.kept += 1
                     return
+                done.imported += 1
                 if vector is not None:
                     await index.add(key.scope, key.entry, vector)
-            done.imported += 1
+                    size += index.bytes_per_entry
+                if self.limits is not None:
+                    last_use = _last_use(line, time.time(), self.limits.lifetime)
+                    if too_many := await self.limits.stored(key.entry, size, last_use):
+                        await self.limits.evict(too_many, embedder.id, index)
 
         await asyncio.gather(*(store(*pair) for pair in zip(new, vectors, strict=True)))
 
@@ -193,8 +203,8 @@ class Importer:
         done.embedded += len(missing)
         return vectors
 
-    async def _write(self, entry: str, line: _Line, embedder: Embedder, has_vector: bool) -> bool:
-        """False where there is one by now."""
+    async def _write(self, entry: str, line: _Line, embedder: Embedder, has_vector: bool) -> int:
+        """Its bytes; 0 where there is one by now."""
         stored = StoredEntry(
             question=line.stored.question,
             scope=line.stored.scope,
@@ -202,10 +212,10 @@ class Importer:
             dimensions=embedder.dimensions if has_vector else 0,
             answer=line.stored.answer,
         )
+        packed, lifetime = pack_entry(stored), max(round(line.expires_in_s * 1000), 1)
         with translate_errors():
-            lifetime = max(round(line.expires_in_s * 1000), 1)
-            if not await self.client.set(self.keys.response(entry), pack_entry(stored), px=lifetime, nx=True):
-                return False
+            if not await self.client.set(self.keys.response(entry), packed, px=lifetime, nx=True):
+                return 0
             if line.counts:
                 pipeline = self.client.pipeline(transaction=True)
                 counts: dict[Any, Any] = {name: f"{value:.15g}" for name, value in line.counts.items()}
@@ -213,7 +223,7 @@ class Importer:
                 seconds = line.counts_expire_in_s or self.counts_ttl
                 pipeline.pexpire(self.keys.metadata(entry), max(round(seconds * 1000), 1))
                 await pipeline.execute()
-        return True
+        return len(packed)
 
 
 class _Lines:
@@ -306,6 +316,13 @@ def _decode(fields: Mapping[str, Any]) -> _Line | None:
         counts_expire_in_s=_seconds(fields.get("counts_expire_in_s")),
         vector=_vector(fields.get("vector")),
     )
+
+
+def _last_use(line: _Line, now: float, longest: float) -> float:
+    """When an entry was stored or served last, Unix seconds: not after now, whatever the file says, and not
+    longer ago than one that lives for `longest` seconds and has as much left of them."""
+    used = max(line.stored.answer.timestamp, line.counts.get("last_accessed", 0.0))
+    return min(now, max(used, now + line.expires_in_s - longest))
 
 
 def _seconds(value: Any, most: float = _LONGEST_LIFE) -> float:

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from llmhost.cache.contracts import Embedder, Index, TextEmbedder
     from llmhost.cache.indexes.choose import IndexChoice, IndexKind
     from llmhost.cache.indexes.in_force import IndexInForce
+    from llmhost.cache.limits import CacheLimits
     from llmhost.cache.models import Judge
     from llmhost.cache.policy import CachePolicy, Thresholds
     from llmhost.cache.reindex import Reindexed, Reindexer
@@ -130,7 +131,6 @@ class CacheParts:
     def cache(self, client: Redis, judge: Judge | None = None) -> SemanticCache:
         """The cache itself, whose failures are raised."""
         from llmhost.cache.calibration import Calibration
-        from llmhost.cache.limits import CacheLimits
         from llmhost.cache.service import SemanticCache
 
         config = self._config.cache
@@ -149,7 +149,6 @@ class CacheParts:
         async def learn(label: Label) -> None:
             await labels().record(label, time.time())
 
-        limits = CacheLimits(client, self.keys, config.max_entries, config.max_bytes, config.longest_kept)
         return SemanticCache(
             client,
             self.keys,
@@ -162,8 +161,15 @@ class CacheParts:
             calibration=calibration,
             judge=judge,
             learn=learn,
-            limits=limits if limits.any else None,
+            limits=self._limits(client),
         )
+
+    def _limits(self, client: Redis) -> CacheLimits | None:
+        from llmhost.cache.limits import CacheLimits
+
+        config = self._config.cache
+        limits = CacheLimits(client, self.keys, config.max_entries, config.max_bytes, config.longest_kept)
+        return limits if limits.any else None
 
     async def embedder(self) -> Embedder:
         """The embedding model. Raises ModelError, StateError."""
@@ -269,6 +275,7 @@ class CacheParts:
             embedder_source=self.embedder,
             index_source=partial(self._index, client),
             counts_ttl=self._config.cache.embedding_ttl,
+            limits=self._limits(client),
             tell=tell,
         )
 

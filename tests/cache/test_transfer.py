@@ -5,7 +5,9 @@ from __future__ import annotations
 import base64
 import io
 import json
+import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,6 +17,7 @@ from doubles.embedders import WordEmbedder
 from llmhost.cache import transfer, walk
 from llmhost.cache.contracts import Index
 from llmhost.cache.keys import CacheKey
+from llmhost.cache.limits import CacheLimits
 from llmhost.cache.models import Answer, Hit
 from llmhost.cache.service import SemanticCache
 from llmhost.cache.stored import StoredEntry, pack_entry, read_entries
@@ -127,6 +130,55 @@ async def test_what_is_in_the_cache_already_stays_as_it_is(
     found = await cache.exact(stored)
     assert found is not None
     assert found.text == "new"
+
+
+async def test_an_import_keeps_to_the_limits_of_the_cache_and_what_was_used_last_stays(
+    redis_client: Redis,
+    keys: NamespaceKeys,
+    key: MakeKey,
+    answer: MakeAnswer,
+    cache: SemanticCache,
+    export: Exported,
+    importer: Importer,
+) -> None:
+    now = time.time()
+    questions = [key(f"question number {number}") for number in range(4)]
+    for age, stored in enumerate(questions):
+        await cache.store(stored, replace(answer(), timestamp=now - 100 - age), await cache.embed(stored))
+    await cache.touch(Hit(questions[3].entry, now - 50))
+    lines = await export()
+    await redis_client.flushall()
+    cache.limits = importer.limits = CacheLimits(redis_client, keys, 3, 0, lifetime=1e6)
+    own = key("a question of its own")
+    await cache.store(own, replace(answer(), timestamp=now - 200), await cache.embed(own))
+
+    assert (await importer.run("file", file_of(lines))).imported == 4
+
+    kept = [bool(await cache.exact(stored)) for stored in (own, *questions)]
+    assert kept == [False, True, True, False, True]
+    _, index = await cache.embedder_source()
+    found = await index.vectors(own.scope, [one.entry for one in (own, *questions)])
+    assert [vector is not None for vector in found] == kept
+
+
+async def test_an_imported_entry_counts_for_as_long_as_it_lives(
+    redis_client: Redis,
+    keys: NamespaceKeys,
+    key: MakeKey,
+    answer: MakeAnswer,
+    cache: SemanticCache,
+    export: Exported,
+    importer: Importer,
+) -> None:
+    now = time.time()
+    for text, stored_at in (("of long ago", now - 1e6), ("of tomorrow", now + 1e6)):
+        await cache.store(key(text), replace(answer(), timestamp=stored_at), None)
+    lines = await export()
+    await redis_client.flushall()
+    cache.limits = importer.limits = CacheLimits(redis_client, keys, 100, 0, lifetime=86_400.0)
+    await importer.run("file", file_of(lines))
+    await cache.store(key("of now"), replace(answer(), timestamp=now), None)
+    assert await redis_client.zcard(keys.recent) == 3
 
 
 async def test_vectors_of_another_model_and_damaged_ones_are_not_used(
