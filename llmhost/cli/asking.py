@@ -117,6 +117,8 @@ class Asker:
         #: need not be read again
         self._gateway: tuple[Path, GatewayRecord] | None = None
         self._told: set[str] = set()
+        #: those that were loaded for a question without the gateway: the next one has them
+        self._models: dict[str, object] = {}
 
     def prepare(self) -> int:
         """Looks for the gateway, and else reads the configuration. Returns the most characters that a
@@ -180,6 +182,7 @@ class Asker:
         question = asked.question(config)
         forgotten = len(asked.history) - len(question.history)
         async with wired(self._options, config) as wiring:
+            wiring.caches.models = self._models
             await _check_for_a_source(wiring)
             lines = _in_this_process(wiring, question, forgotten, explain, waited, waiting)
             document = await self._show(lines, explain, waiting, on_text)

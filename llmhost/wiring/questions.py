@@ -43,13 +43,17 @@ _DIGEST_PERIOD = 1.0
 
 
 class CacheParts:
-    """`note` gets a sentence about what takes a while. A model that is missing is not tried twice."""
+    """`note` gets a sentence about what takes a while. A model that is missing is not tried twice.
+
+    `models` are those that were loaded: other parts with the same configuration may have them too, in another
+    event loop and with another Redis.
+    """
 
     def __init__(self, config: Config, note: Callable[[str], None]) -> None:
         self.keys = NamespaceKeys(config.cache.namespace, config.redis.has_shards)
         self._config = config
         self._note = note
-        self._made: dict[str, object] = {}
+        self.models: dict[str, object] = {}
         self._failed: dict[str, ModelError | StateError] = {}
         self._index_choice: IndexChoice | None = None
         self._indexes: dict[tuple[str, int], IndexInForce] = {}
@@ -192,13 +196,13 @@ class CacheParts:
         async with self._locks[what]:
             if what in self._failed:
                 raise self._failed[what]
-            if what not in self._made:
+            if what not in self.models:
                 try:
-                    self._made[what] = await asyncio.to_thread(make)
+                    self.models[what] = await asyncio.to_thread(make)
                 except (ModelError, StateError) as error:
                     self._failed[what] = error
                     raise
-        return self._made[what]  # type: ignore[return-value]  # one type under each name
+        return self.models[what]  # type: ignore[return-value]  # one type under each name
 
     async def _index(self, client: Redis, embedder: str, dimensions: int) -> IndexInForce:
         """One for the whole run: it holds what it has read. Raises StoreUnavailable."""

@@ -1,14 +1,21 @@
-"""Why a stored question was served or not, as people read it."""
+"""Why a stored question was served or not, as people read it; and what several questions share."""
 
 from __future__ import annotations
 
+import io
+import sys
+from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
 from doubles.scripted_verifier import DOUBT, REFUSAL
+from plugins.cli import Ran
+from plugins.redis_servers import RedisServer
 
 from llmhost.answering.document import reply_document
 from llmhost.answering.question import Latency, Question, Reply
+from llmhost.cache.contracts import TextEmbedder
+from llmhost.cache.embedders import load
 from llmhost.cache.models import Answer, Candidate, SemanticLookup, Verdict
 from llmhost.cli.asking import show_explanation
 from llmhost.cli.output import Output, plain
@@ -89,3 +96,21 @@ def test_without_candidates_the_reason_is_said(
 
 def test_quiet_is_quiet(capsys: pytest.CaptureFixture[str]) -> None:
     assert shown(REPLY, capsys, quiet=True) == ""
+
+
+def test_a_chat_without_a_gateway_loads_the_models_once(
+    cli: Callable[..., Ran], redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loaded: list[str] = []
+    load_embedder = load.load_embedder
+
+    def counted(name: str, *, on_progress: Callable[[str], None]) -> TextEmbedder:
+        loaded.append(name)
+        return load_embedder(name, on_progress=on_progress)
+
+    monkeypatch.setattr(load, "load_embedder", counted)
+    monkeypatch.setenv("LLMHOST_REDIS__URL", f"unix://{redis_server.socket}")
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"What is Redis?\nWho made it?\n")))
+    ran = cli("chat")
+    assert ran.stderr.count("run `llmhost up`") == 2  # each was looked for, and there is no worker
+    assert len(loaded) == 1
