@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 import httpx
@@ -35,22 +35,28 @@ async def engine() -> AsyncIterator[OpenAIServer]:
 
 @pytest.fixture
 def serve(engine: OpenAIServer, redis_server: RedisServer, redis_client: Redis) -> Serve:
-    """Serves with these sections of the configuration, and that many workers."""
+    """Serves with these sections of the configuration, and that many workers; `beside` are those of a second
+    fleet, which has none."""
 
     @asynccontextmanager
-    async def run(*, workers: int = 1, verify: Any = True, **sections: Any) -> AsyncIterator[House]:
-        config = Config.model_validate(
-            {
-                "fleet": {"provider": "static", "workers": [{"url": engine.url}]},
-                "engine": {"kind": "openai", "model": "tiny"},
-                "redis": {"url": f"unix://{redis_server.socket}"},
-                **sections,
-            }
-        )
+    async def run(
+        *, workers: int = 1, verify: Any = True, beside: Any = None, **sections: Any
+    ) -> AsyncIterator[House]:
+        common: dict[str, Any] = {
+            "fleet": {"provider": "static", "workers": [{"url": engine.url}]},
+            "engine": {"kind": "openai", "model": "tiny"},
+            "redis": {"url": f"unix://{redis_server.socket}"},
+        }
+        config = Config.model_validate(common | sections)
         listener = listen("127.0.0.1", 0)
         scheme = "https" if "tls_certificate" in sections.get("gateway", {}) else "http"
         url = f"{scheme}://127.0.0.1:{listener.getsockname()[1]}"
-        async with Wiring(config, warn=lambda _: None, note=lambda _: None) as wiring:
+        async with AsyncExitStack() as stack:
+            wirings = [
+                await stack.enter_async_context(Wiring(one, warn=lambda _: None, note=lambda _: None))
+                for one in (config, *([Config.model_validate(common | beside)] if beside else []))
+            ]
+            wiring = wirings[0]
             if workers:
                 await (await wiring.fleet()).up(workers)
                 engine.requests.clear()
@@ -58,7 +64,7 @@ def serve(engine: OpenAIServer, redis_server: RedisServer, redis_client: Redis) 
             observation = Observation()
             observation.configure(config.gateway)
             server = GatewayServer(
-                (await make_gateway([wiring], observation)).app(),
+                (await make_gateway(wirings, observation)).app(),
                 [listener],
                 observation.backlog,
                 certificate=certificate_of(config.gateway),

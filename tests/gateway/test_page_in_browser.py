@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Callable
 from itertools import pairwise
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -195,6 +196,28 @@ async def test_a_verdict_is_given_and_the_focus_is_on_what_came_of_it(
         "forget"
     ]
     assert await redis_client.keys("cache:response:*") == []
+
+
+async def test_hits_of_one_fleet_are_not_shown_for_another_whose_redis_is_away(
+    serve: Serve, redis_client: Redis, browser: Browser, tmp_path: Path
+) -> None:
+    other = {
+        "fleet": {"name": "other", "provider": "static", "workers": [{"url": "http://127.0.0.1:9"}]},
+        "engine": {"kind": "openai", "model": "other"},
+        "redis": {"url": f"unix://{tmp_path}/none"},
+    }
+    async with serve(cache={"audit_share": 0}, beside=other) as house:
+        await fill(house, redis_client)
+
+        def seen() -> None:
+            open_filled(browser, house)
+            browser.find("#fleet option[value=other]").click()
+            browser.wait_for("#hits-status", "Not known while Redis is away.")
+            assert browser.text("#hit-list") == ""
+            browser.find("#fleet option[value=local]").click()
+            browser.wait_for("#hit-list", "What is Redis?")
+
+        await look(seen)
 
 
 async def test_nothing_asked_and_no_worker_say_what_to_do_next(serve: Serve, browser: Browser) -> None:

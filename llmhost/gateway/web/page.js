@@ -129,6 +129,7 @@ async function start() {
     $(select).replaceChildren(...state.fleets.map((one) => make("option", { value: one.name, selected: one === state.fleet }, label(one))));
     $(choice).hidden = state.fleets.length < 2;
   }
+  clearHits();
   showConnect();
   refresh();
   showHits();
@@ -588,6 +589,12 @@ function showSource(headers, first, total) {
 
 $("refresh-hits").addEventListener("click", showHits);
 
+/** They may be of another fleet, or of another key, than the next ones. */
+function clearHits() {
+  $("hit-list").replaceChildren();
+  $("hits-status").textContent = "";
+}
+
 async function showHits() {
   const fleet = state.fleet;
   if (!fleet) return start();
@@ -595,32 +602,32 @@ async function showHits() {
   try {
     found = await read(`/llmhost/hits?${query()}`);
   } catch (error) {
-    $("hits-status").textContent = error.status === 503 ? "Not known while Redis is away." : error.message;
+    if (fleet === state.fleet) $("hits-status").textContent = error.status === 503 ? "Not known while Redis is away." : error.message;
     return;
   }
   if (fleet !== state.fleet) return;
   const words = found.hits.length ? "" : "No semantic hits to look at. They appear when a question gets the stored answer of another wording.";
   $("hits-status").textContent = words || (found.learns ? "" : "The policy is `threshold`: a verdict teaches it nothing.");
-  $("hit-list").replaceChildren(...found.hits.map(hitOf));
+  $("hit-list").replaceChildren(...found.hits.map((hit) => hitOf(fleet, hit)));
 }
 
-function hitOf(hit) {
+function hitOf(fleet, hit) {
   const facts = [ago(hit.at), hit.confidence === null ? null : `confidence ${percent(hit.confidence)}`, hit.doubts.length ? `doubted by: ${hit.doubts.join(", ")}` : null, counted(hit.hit_count, "hit")];
   const foot = make("div", { class: "foot" }, make("span", { class: "muted" }, facts.filter(Boolean).join(" · ")));
   const name = `hit-${hit.entry}`;
   for (const [same, words] of [[true, "Same question"], [false, "Other question"]]) {
-    foot.append(make("button", { type: "button", "aria-describedby": name, onclick: () => judge(hit, same, foot) }, words));
+    foot.append(make("button", { type: "button", "aria-describedby": name, onclick: () => judge(fleet, hit, same, foot) }, words));
   }
   const answer = hit.answer === null ? null : make("details", {}, make("summary", {}, "Show the answer"), make("p", {}, hit.answer));
   return make("li", { class: "card hit" }, make("dl", { id: name }, make("dt", {}, "asked"), make("dd", {}, hit.asked), make("dt", {}, "answered as"), make("dd", {}, hit.stored)), answer, foot);
 }
 
-async function judge(hit, same, foot) {
+async function judge(fleet, hit, same, foot) {
   const buttons = foot.querySelectorAll("button");
   buttons.forEach((button) => (button.disabled = true));
   const said = make("span", { class: "done", tabindex: "-1", role: "status" });
   try {
-    const body = JSON.stringify({ fleet: state.fleet.name, entry: hit.entry, at: hit.at, same });
+    const body = JSON.stringify({ fleet: fleet.name, entry: hit.entry, at: hit.at, same });
     const done = await (await call("/llmhost/label", { method: "POST", headers: { "content-type": "application/json" }, body })).json();
     const learnt = done.learnt ? "learnt" : "nothing to learn";
     said.textContent = same ? `Same question: ${learnt}.` : `Other question: ${learnt}; the stored answer is removed.`;
@@ -647,6 +654,7 @@ document.querySelectorAll('input[name="period"]').forEach((input) => {
 $("fleet").addEventListener("change", () => {
   state.fleet = state.fleets.find((one) => one.name === $("fleet").value);
   $("model").value = state.fleet.name;
+  clearHits();
   showSnippet();
   refresh();
   showHits();
