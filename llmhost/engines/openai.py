@@ -50,8 +50,8 @@ class OpenAIEngine(HttpEngine):
         has_other_path = root == base and "/" in base.partition("://")[2]
         self._prefix = "" if has_other_path else "/v1"
         self._has_infill = True  #: until the server says otherwise
-        #: fields of a request that this server has said it does not know, and answered without
-        self._unknown: set[str] = set()
+        #: fields that this server has refused, and answered without: with this value, or with any (None)
+        self._refused: dict[tuple[str, float | None], None] = {}
 
     def _path(self, request: ChatRequest) -> str:
         if request.completion is None:
@@ -62,7 +62,12 @@ class OpenAIEngine(HttpEngine):
         return request.completion is not None and bool(request.completion.suffix) and self._has_infill
 
     def _payload(self, request: ChatRequest) -> JsonObject:
-        return self._without(self._unknown, request)
+        return self._without(self._left_out(request), request)
+
+    def _left_out(self, request: ChatRequest) -> set[str]:
+        """The request's fields that the server is known to refuse."""
+        values = wire.sampling_fields(request.sampling, max_tokens="max_tokens")
+        return {name for name, value in self._refused if value is None or value == values.get(name)}
 
     def _without(self, unknown: Collection[str], request: ChatRequest) -> JsonObject:
         """The body that asks for a streamed answer, without these fields."""
@@ -104,11 +109,14 @@ class OpenAIEngine(HttpEngine):
         self, request: ChatRequest, deadlines: StreamDeadlines
     ) -> AsyncIterator[AsyncGenerator[str, None]]:
         """Asks again without what the server says that it does not have. That holds for later requests where
-        it then answers: an error may quote what a client wrote, and refuse something else."""
-        unknown = set(self._unknown)
+        it then answers: an error may quote what a client wrote, and refuse something else. Where it may be
+        about a value, it holds for those with the same one."""
+        values = wire.sampling_fields(request.sampling, max_tokens="max_tokens")
+        left_out = self._left_out(request)
+        refused: dict[tuple[str, float | None], None] = {}
         async with AsyncExitStack() as stack:
             while True:
-                payload = self._without(unknown, request)
+                payload = self._without(left_out, request)
                 asking = self._transport.lines(self._path(request), payload, deadlines)
                 try:
                     lines = await stack.enter_async_context(asking)
@@ -117,11 +125,15 @@ class OpenAIEngine(HttpEngine):
                     if self._infills(request) and has_no_route(fault):
                         self._has_infill = False
                         continue
-                    refused = _refused_fields(fault, payload) - unknown
-                    if not refused:
+                    named = _refused_fields(fault, payload) - left_out
+                    if not named:
                         raise
-                    unknown |= refused
-            self._unknown |= unknown
+                    left_out |= named
+                    is_of_value = _names_number(fault)
+                    refused |= {(name, values.get(name) if is_of_value else None): None for name in named}
+            self._refused |= refused
+            for oldest in list(self._refused)[:-_MOST_REFUSED]:
+                del self._refused[oldest]
             yield lines
 
     async def model_status(self, model: str) -> ModelStatus:
@@ -291,6 +303,10 @@ _STOP_TYPES = {"eos": "stop", "word": "stop", "limit": "length"}
 _OLLAMA = frozenset({"options", "think", "num_ctx"})
 #: fields that a server may do without: usage is shown where it is known; sampling is then the server's own
 _OPTIONAL = frozenset({"stream_options", "temperature", "top_p", "seed"})
+#: of what a server has refused, so much is known
+_MOST_REFUSED = 100
+#: one that is no part of a name: "1.9", not "llama3.2"
+_NUMBER = re.compile(r"(?<![\w.-])\d+(?:\.\d+)?(?![\w-])")
 _NOT_KNOWN = re.compile(
     r"unknown|unrecogni[sz]ed|unexpected|unsupported|not (?:supported|permitted|allowed|recogni[sz]ed)|extra"
     r"|max_completion_tokens|does not support",
@@ -304,3 +320,8 @@ def _refused_fields(fault: HttpStatus, sent: JsonObject) -> set[str]:
         return set()
     named = set(re.findall(r"\w+", fault.body))
     return named & sent.keys() & (_OPTIONAL | {"max_tokens"})
+
+
+def _names_number(fault: HttpStatus) -> bool:
+    """Whether a refusal names a number besides its status: then it may be about a value of the field."""
+    return any(number != str(fault.status) for number in _NUMBER.findall(fault.body))

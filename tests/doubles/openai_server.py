@@ -14,7 +14,8 @@ class OpenAIServer(ChatServer):
     """Everything that it is told makes it one of the servers that differ there.
 
     `known` are models that it serves and does not list; `listed` is what it answers instead of a list, None
-    for status 404; `unknown` has for a field of a request the status and the reply with which it is refused.
+    for status 404; `unknown` has for a field of a request the status and the reply with which it is refused,
+    `unsupported` for one value of a field.
     `completes`: it has `/completions`; `infill`: its model can fill a gap, None without such a path;
     `embeds`: it gives embeddings, False for a llama.cpp that was started without, None without such a path,
     or what it answers.
@@ -29,6 +30,7 @@ class OpenAIServer(ChatServer):
         self.known: set[str] = set()
         self.listed: bytes | None = b""
         self.unknown: dict[str, tuple[int, object]] = {}
+        self.unsupported: dict[tuple[str, object], tuple[int, object]] = {}
         self.usage: object = None
         self.has_usage = True
         self.has_done = True
@@ -56,7 +58,9 @@ class OpenAIServer(ChatServer):
                 await reply.json(self.refused("File Not Found"), 404)
 
     async def _chat(self, request: Request, reply: Reply) -> None:
-        refused = next((self.unknown[name] for name in request.json if name in self.unknown), None)
+        refusals = [self.unknown.get(name) for name in request.json]
+        refusals += [self.unsupported.get((name, request.json.get(name))) for name, _ in self.unsupported]
+        refused = next(filter(None, refusals), None)
         if refused is not None:
             await reply.json(refused[1], refused[0])
         elif request.json["model"] in {self.model, *self.known}:

@@ -282,6 +282,31 @@ async def test_what_a_server_does_not_know_is_left_out_from_then_on(
     assert second == third == {name: value for name, value in first.items() if name != dropped} | instead
 
 
+@pytest.mark.parametrize(
+    "message", ["temperature 1.9 is not supported", "Unsupported value: temperature, the most is 1.0"]
+)
+async def test_a_value_that_a_server_does_not_support_is_left_out_and_no_other(
+    openai_side, openai_server, question, ask, message
+):
+    openai_server.unsupported = {("temperature", 1.9): (400, {"error": {"code": 400, "message": message}})}
+    engine = openai_side.engine()
+    for temperature in (1.9, 0.5, 1.9):
+        assert (await ask(engine, question(temperature=temperature)))[0] == "Hello, Wörld!"
+    sent = [request.json.get("temperature") for request in openai_server.requests]
+    assert sent == [1.9, None, 0.5, None]
+
+
+async def test_of_values_that_a_server_does_not_support_only_the_last_hundred_are_known(
+    openai_side, openai_server, question, ask
+):
+    refusal = (400, {"error": "this seed is not supported: 0"})
+    openai_server.unsupported = {("seed", seed): refusal for seed in range(102)}
+    engine = openai_side.engine()
+    for seed in (*range(102), 101, 0):
+        await ask(engine, question(seed=seed))
+    assert [request.json.get("seed") for request in openai_server.requests[-3:]] == [None, 0, None]
+
+
 async def test_what_an_error_quotes_of_one_request_is_not_left_out_of_others(
     openai_side, openai_server, question, ask
 ):
