@@ -99,7 +99,7 @@ class Answerer:
             if asked.reply is not None:
                 if asked.reply.stale:
                     self._renew(asked, asked.reply)
-                yield Started(asked.reply.source, None, asked.reply)
+                yield Started(asked.reply.source, None, asked.reply, found=asked.found)
                 yield Text(asked.reply.answer.text)
                 yield asked.reply
             else:
@@ -165,6 +165,7 @@ class Answerer:
             lookup=asked.lookup,
             stale=stale,
             condensed=asked.condensed,
+            found=asked.found,
         )
 
     async def _condense(self, asked: Asked, session: CacheSession) -> None:
@@ -271,9 +272,7 @@ class Answerer:
         if not asks:
             return Started("exact", None)
         cost = flight.usd_per_second
-        return Started(
-            "engine", flight.worker, shadow=asked.shadow, usd_per_second=cost, refused=asked.refused
-        )
+        return Started("engine", flight.worker, shadow=asked.shadow, usd_per_second=cost, found=asked.found)
 
     def _followed(self, flight: Flight, asked: Asked) -> Reply:
         assert flight.reply is not None  # noqa: S101 - a stream without a failure ends with it
@@ -407,7 +406,7 @@ class Answerer:
             digest=collected.digest,
             shadow=asked.shadow,
             condensed=asked.condensed,
-            refused=asked.refused,
+            found=asked.found,
         )
 
     async def _store(self, asked: Asked, session: CacheSession, answer: Answer, digest: str) -> bool:

@@ -6,7 +6,6 @@ import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 
-from llmhost.answering.admission import Admitted
 from llmhost.answering.cache_session import CacheSession
 from llmhost.answering.question import Latency, Question, Reply
 from llmhost.cache.models import Hit, SemanticLookup
@@ -43,8 +42,8 @@ class Asked:
     condense_ms: float = 0.0
     #: the hit that is not served, as the cache is on trial
     shadow: Reply | None = None
-    #: the kind that the question's vector tells, where no answer to it is kept
-    refused: Admitted | None = None
+    #: the question as its vector settled it, where it is of another kind than its words alone had said
+    found: Question | None = None
     reply: Reply | None = None
     #: whether no answer is wanted any more
     unwanted: bool = False
@@ -63,15 +62,11 @@ class Asked:
         found = session.question
         if found.kind == self.question.kind:
             return
-        self.question = replace(
-            self.question,
-            kind=found.kind,
-            because=found.because,
-            lifetime=found.lifetime,
-            exact_only=found.exact_only,
-        )
+        self.found, self.question = found, _of_kind(self.question, found)
         if not found.use_cache:
-            self.refused, self.session = Admitted(found.kind, found.because), None
+            self.session = None
+        elif self.session is not None and self.session is not session:
+            self.session.question = _of_kind(self.session.question, found)
 
     @property
     def condensed(self) -> str:
@@ -89,6 +84,17 @@ class Asked:
             engine=engine_seconds * 1000,
             user=total + self.before * 1000,
         )
+
+
+def _of_kind(question: Question, found: Question) -> Question:
+    """The question, whose answer is kept as that to the found one."""
+    return replace(
+        question,
+        kind=found.kind,
+        because=found.because,
+        lifetime=found.lifetime,
+        exact_only=found.exact_only,
+    )
 
 
 def event_of(asked: Asked, now: float) -> QuestionEvent:

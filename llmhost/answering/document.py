@@ -18,13 +18,13 @@ def reply_document(reply: Reply, question: Question, *, explain: bool) -> dict[s
     outlived its time, and another one is asked for. `condensed` is the question that stands alone which a
     follow-up question was looked up as.
     """
-    answer, shadow, kind = reply.answer, reply.shadow, reply.refused or question
+    answer, shadow, question = reply.answer, reply.shadow, reply.found or question
     matched = reply.lookup.served if reply.source == "semantic" else None
     document: dict[str, Any] = {
         "answer": answer.text,
         "source": reply.source,
-        "kind": kind.kind,
-        "because": kind.because,
+        "kind": question.kind,
+        "because": question.because,
         "similarity": matched.similarity if matched else None,
         "confidence": reply.confidence,
         "matched_question": matched.question if matched else None,

@@ -468,7 +468,7 @@ def _strings(value: Any) -> Iterator[str]:
 class Started:
     """The answer begins: comes once, before any text. `worker` None: it comes from the cache, and `reply` is
     all that there is to say of it already. `shadow` as in `Reply`. `usd_per_second` is what the worker's time
-    costs. `refused` as in `Reply`.
+    costs. `found` as in `Reply`.
     """
 
     source: Source
@@ -476,7 +476,7 @@ class Started:
     reply: Reply | None = None
     shadow: Reply | None = None
     usd_per_second: float = 0.0
-    refused: Admitted | None = None
+    found: Question | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -514,8 +514,8 @@ class Reply:
     of: empty where they have no name, None where it was not told. `shadow` is the hit that was not served
     but compared with this answer. `stale`: the hit's answer has outlived its time, and another one is asked
     for. `condensed` is the question that stands alone which the last turn of a conversation was looked up as,
-    empty where it was looked up with all turns before it. `refused` is the kind that the question turned out
-    to be of, by its vector, so that no answer to it is kept.
+    empty where it was looked up with all turns before it. `found` is the question as its vector settled it,
+    where it is of another kind than was known.
     """
 
     answer: Answer
@@ -528,7 +528,7 @@ class Reply:
     shadow: Reply | None = None
     stale: bool = False
     condensed: str = ""
-    refused: Admitted | None = None
+    found: Question | None = None
 
     @property
     def confidence(self) -> float | None:

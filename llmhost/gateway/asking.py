@@ -156,7 +156,7 @@ async def ask_whole(
             choices[index].add(event)
     replies = [choice.reply for choice in choices if choice.reply is not None]
     first = replies[0]
-    started = Started(first.source, first.worker, first, first.shadow, refused=first.refused)
+    started = Started(first.source, first.worker, first, first.shadow, found=first.found)
     headers = _headers(questions[0], started)
     headers["x-llmhost-cost-usd"] = f"{sum(reply.cost_usd for reply in replies):.8f}"
     await exchange.reply(200, writer.whole(choices), headers)
@@ -396,9 +396,10 @@ async def _answer(
 
 def _headers(question: Question, started: Started) -> dict[str, str]:
     """What happened, for those who want to see it."""
-    headers: dict[str, str] = {"x-llmhost-kind": (started.refused or question).kind}
+    question = started.found or question
+    headers: dict[str, str] = {"x-llmhost-kind": question.kind}
     if started.source == "engine":
-        headers["x-llmhost-cache"] = "bypass" if started.refused or question.bypasses else "miss"
+        headers["x-llmhost-cache"] = "bypass" if question.bypasses else "miss"
         if started.worker is not None:
             headers["x-llmhost-worker"] = started.worker
         if started.shadow is not None:

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
-from llmhost.answering.admission import Admitted
 from llmhost.answering.question import Question, Reply, Started
 
 if TYPE_CHECKING:
@@ -112,16 +111,16 @@ class RequestRecord:
         """Something came of an answer."""
         if isinstance(event, Reply):
             self.replies.append(event)
-            self._settle(event.refused)
+            self._settle(event.found)
         elif isinstance(event, Started):
             self.worker = self.worker or event.worker
-            self._settle(event.refused)
+            self._settle(event.found)
         elif self.first is None:
             self.first = time.perf_counter() - self.began
 
-    def _settle(self, refused: Admitted | None) -> None:
-        if refused is not None:
-            self.kind, self.bypasses = refused.kind, True
+    def _settle(self, found: Question | None) -> None:
+        if found is not None:
+            self.kind, self.bypasses = found.kind, found.bypasses
 
     def ends(self, path: str) -> None:
         self.path, self.seconds = path, time.perf_counter() - self.began

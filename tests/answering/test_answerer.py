@@ -20,6 +20,7 @@ from redis.asyncio import Redis, UnixDomainSocketConnection
 from llmhost.answering.admission import Admitted
 from llmhost.answering.answerer import Answerer
 from llmhost.answering.cache_session import Weights
+from llmhost.answering.document import reply_document
 from llmhost.answering.question import Question, Reply, Started, Text, look_again
 from llmhost.cache.indexes.flat import FlatIndex
 from llmhost.cache.policy import ThresholdPolicy
@@ -649,13 +650,17 @@ def looking(house: House, admitted: Admitted, lifetime: str = "none") -> list[st
 CHANGING = Admitted("changing", "right now")
 
 
+def kind(event: Started | Reply) -> Admitted | None:
+    return None if event.found is None else Admitted(event.found.kind, event.found.because)
+
+
 async def test_a_question_whose_vector_says_that_its_answer_changes_gets_no_answer_of_another(
     house: House,
 ) -> None:
     await house.ask(ASKED, engine("yesterday's"))
     looking(house, CHANGING)
     reply = await house.ask(replace(REWORDED, settled=False), engine("today's"))
-    assert (reply.answer.text, reply.entry, reply.refused) == ("today's", None, CHANGING)
+    assert (reply.answer.text, reply.entry, kind(reply)) == ("today's", None, CHANGING)
     assert reply.lookup.reason == "it reads like a question of the kind changing: “right now”"
     totals = await house.totals()
     assert (totals.outcomes, totals.kinds) == (
@@ -669,7 +674,7 @@ async def test_the_answer_to_the_first_question_of_a_scope_is_not_stored_where_i
 ) -> None:
     looking(house, CHANGING)
     reply = await house.ask(replace(ASKED, settled=False), engine())
-    assert (reply.entry, reply.refused) == (None, CHANGING)
+    assert (reply.entry, kind(reply)) == (None, CHANGING)
     assert (await house.ask(ASKED, engine("new"))).source == "engine"
 
 
@@ -678,7 +683,9 @@ async def test_a_question_is_told_to_be_changing_before_its_answer_begins(house:
     looking(house, CHANGING)
     events = house.answerer(engine()).answer(replace(REWORDED, settled=False))
     (started,) = [event async for event in events if isinstance(event, Started)]
-    assert started.refused == CHANGING
+    assert kind(started) == CHANGING
+    assert started.found is not None
+    assert started.found.bypasses
 
 
 async def test_where_a_kind_has_a_lifetime_its_answer_is_kept_so_long(
@@ -686,9 +693,21 @@ async def test_where_a_kind_has_a_lifetime_its_answer_is_kept_so_long(
 ) -> None:
     looking(house, CHANGING, lifetime="10m")
     reply = await house.ask(replace(ASKED, settled=False), engine())
-    assert (reply.refused, reply.entry is None) == (None, False)
+    assert reply.found is not None
+    assert (kind(reply), reply.found.bypasses) == (CHANGING, False)
     assert reply.entry is not None
     assert 500_000 < await redis_client.pttl(keys.response(reply.entry)) <= 600_000
+
+
+async def test_a_hit_says_of_what_kind_its_question_is_by_its_vector(house: House) -> None:
+    await house.ask(ASKED, engine())
+    looking(house, CHANGING, lifetime="10m")
+    events = house.answerer().answer(replace(REWORDED, settled=False))
+    started, _, reply = [event async for event in events]
+    assert isinstance(started, Started)
+    assert isinstance(reply, Reply)
+    assert (reply.source, kind(started), kind(reply)) == ("semantic", CHANGING, CHANGING)
+    assert reply_document(reply, REWORDED, explain=False)["kind"] == "changing"
 
 
 async def test_a_question_whose_kind_is_settled_is_not_looked_at_again(house: House) -> None:

@@ -9,9 +9,11 @@ import pytest
 from doubles.answering_house import ASKED, DONE, House
 from doubles.scripted_pool import ScriptedEngine
 
+from llmhost.answering.admission import Admitted
 from llmhost.answering.audits import AuditQueue, AuditSampler
 from llmhost.answering.document import reply_document
-from llmhost.answering.question import Question, Reply
+from llmhost.answering.question import Question, Reply, look_again
+from llmhost.config.models import Config
 from llmhost.engines.engine import Message
 from llmhost.errors import NotCachedError, StoreUnavailable
 
@@ -195,6 +197,19 @@ async def test_it_is_told_what_it_was_looked_up_as_and_how_long_that_took(house:
     assert document["latency_ms"]["condense"] > 0
     assert set((await house.totals()).steps) >= {"condense"}
     assert (await house.ask(ASKED, says("a field"))).latency.condense == 0
+
+
+async def test_where_what_it_asks_has_an_answer_that_changes_its_own_is_kept_as_short(
+    house: House, redis_client: Redis, keys: NamespaceKeys
+) -> None:
+    config = Config.model_validate({"cache": {"lifetimes": {"changing": "10m"}}}).cache
+    changing = Admitted("changing", "right now")
+    await house.ask(ASKED, says("a field"))  # else the scope is empty, and no vector is looked at
+    house.sessions.second_look = lambda question, _: look_again(config, question, changing)
+    house.sessions.condenser = Condenser(replace(ALONE, settled=False))
+    reply = await house.ask(after("what is the pro plan"), says("20 euros"))
+    assert reply.entry is not None
+    assert 500_000 < await redis_client.pttl(keys.response(reply.entry)) <= 600_000
 
 
 async def test_whose_limit_is_reached_has_nothing_condensed_and_still_gets_hits(house: House) -> None:
