@@ -132,24 +132,25 @@ def show_workers(workers: Sequence[WorkerOutput], console: Console) -> None:
 
 
 async def warn_of_running(
-    out: Output, provider: Provider, next_step: str, bought: Collection[str] = ()
+    out: Output, provider: Provider, next_step: str, bought: Collection[str] = (), others: str = ""
 ) -> None:
     """Names the workers that run where a command ended before it was done: the user must know of each. Where
-    they cannot be listed, those that the command has `bought`."""
+    they cannot be listed, those that the command has `bought`. `others` says what shows the workers of other
+    fleets, where the command was about them too."""
     try:
         workers = await provider.list()
     except Exception:  # noqa: BLE001 - it must not hide what was bought, nor what ended the command
         names = f": {', '.join(sorted(bought))}" if bought else ""
         out.warn(
             f"the running workers cannot be listed{names}; `llmhost status` shows them later, `llmhost down`"
-            " destroys them"
+            f" destroys them{others}"
         )
         return
     if workers:
         names = ", ".join(worker.id for worker in workers)
-        out.warn(f"still running: {names} ({money(hourly_cost(workers))}/h); {next_step}")
+        out.warn(f"still running: {names} ({money(hourly_cost(workers))}/h); {next_step}{others}")
     else:
-        out.warn("no workers are running")
+        out.warn("no workers are running" + (f" in the configured fleet{others}" if others else ""))
 
 
 def show_failures(out: Output, failures: Sequence[Failure], *, done: bool) -> None:

@@ -161,8 +161,9 @@ class Buyer:
         return [intent for intent in await self.provider.intents() if intent.counts_for]
 
     async def _wait(self, doubtful: Sequence[Intent], error: LimitInDoubt) -> None:
-        """Until it is known of the first of them. Raises the error where it does not wait, and as
-        `_check_ours` and `Provider.list`."""
+        """Until it is known of the first of them. Raises the error where it does not wait, or waits too long:
+        a damaged record that cannot be written anew has no date. Raises as `_check_ours` and `Provider.list`.
+        """
         left = await self._doubtful()
         if len(left) < len(doubtful):
             return
@@ -170,7 +171,10 @@ class Buyer:
             raise error
         stage = "waiting: a refused purchase counts for a minute, and leaves the limits no room"
         self.on_progress(WorkerProgress("fleet", stage))
+        deadline = self.clock.monotonic() + max(intent.counts_for for intent in left) + _LOOK_AGAIN
         while len(left) >= len(doubtful):
+            if self.clock.monotonic() > deadline:
+                raise error
             await self.clock.sleep(min(_LOOK_AGAIN, *(intent.counts_for for intent in left)))
             await self._check_ours()
             await self.provider.list()

@@ -153,6 +153,25 @@ async def test_an_interrupted_down_names_what_is_still_paid_for(market: RentedHo
     assert f"still running: vast-{bought(1)}, vast-{bought(2)} ($0.63/h); `llmhost down` again" in done.err
 
 
+async def test_an_interrupted_down_of_all_fleets_does_not_say_that_nothing_runs(market: RentedHouse) -> None:
+    asked, answered = asyncio.Event(), asyncio.Event()
+
+    async def hold(endpoint: str, _: int) -> None:
+        if endpoint == "destroy":
+            asked.set()
+            await answered.wait()
+
+    await market.ok("--fleet", "blue", "up", "--yes", "--no-wait")
+    market.server.before = hold
+    down = await market.start("down", "--all", "--yes")
+    await asked.wait()
+    down.interrupt()
+    done = await down.end()
+    answered.set()
+    assert done.code == 130
+    assert "no workers are running in the configured fleet, and `llmhost fleets` shows those of" in done.err
+
+
 async def test_orphans_are_ended_and_nothing_else_is(market: RentedHouse) -> None:
     await market.ok("up", "--yes", "--no-wait")
     known = market.alive()

@@ -109,8 +109,8 @@ async def _says_what_runs(options: Globals, wiring: Wiring, *, everything: bool)
         yield
     except asyncio.CancelledError:
         other = ", and `llmhost fleets` shows those of other fleets" if everything else ""
-        next_step = f"`llmhost down` again destroys them{other}"
-        await warn_of_running(options.output, wiring.provider, next_step)
+        next_step = "`llmhost down` again destroys them"
+        await warn_of_running(options.output, wiring.provider, next_step, others=other)
         raise
 
 

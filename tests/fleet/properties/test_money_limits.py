@@ -16,12 +16,14 @@ from doubles.vast.faults import Fault
 from doubles.vast.instances import Boot
 
 from llmhost.config.models import RedisConfig
-from llmhost.errors import FleetBusy, LimitError, LimitInDoubt, ProviderError, StateError
+from llmhost.errors import FleetBusy, LimitError, LimitInDoubt, ProviderError, StateError, StoreRefused
 from llmhost.fleet.budget import Limits
-from llmhost.fleet.models import WorkerState
+from llmhost.fleet.models import Intent, WorkerState
 from llmhost.fleet.providers.vast.provider import VastProvider
+from llmhost.fleet.purchases import PurchaseBook
 from llmhost.fleet.registry import FleetRecords
 from llmhost.store.client import connect
+from llmhost.store.keys import FleetKeys
 
 HOUR, DAY = 3600.0, 86_400.0
 
@@ -227,6 +229,25 @@ async def test_a_step_of_scale_says_what_it_would_have_to_wait_for_and_the_next_
     fleet.server.faults.armed.clear()
     await fleet.clock.sleep(60)
     assert ((await fleet.scaler().step()).error, len(fleet.ids)) == (None, 1)
+
+
+async def test_a_damaged_purchase_that_cannot_be_written_anew_is_not_waited_for_for_ever(
+    fleet: RentedFleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fleet.max_gpus = 1
+    write = PurchaseBook.write
+
+    async def refused(self: PurchaseBook, intent: Intent) -> None:
+        if intent.id == "damaged":
+            raise StoreRefused("out of memory")
+        await write(self, intent)
+
+    monkeypatch.setattr(PurchaseBook, "write", refused)
+    await fleet.client.hset(FleetKeys(fleet.fleet).purchases, "damaged", "{")
+    begun = fleet.clock.monotonic()
+    with pytest.raises(LimitInDoubt):
+        await fleet.service().up(1, wait=False)
+    assert fleet.clock.monotonic() - begun < 300
 
 
 async def test_a_down_ends_an_up_that_waits_for_what_was_refused(fleet: RentedFleet) -> None:
