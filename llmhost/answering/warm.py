@@ -23,8 +23,8 @@ _LONGEST_LINE = 16 * 1024 * 1024
 
 @dataclass(slots=True)
 class Warmed:
-    """`hits`: what the cache could answer already; `bypassed`: what is not cached by its kind, or came back
-    cut off."""
+    """`hits`: what the cache could answer already; `asked`: what an engine answered, and is cached
+    since; `bypassed`: what is not cached, by its kind or as it came back cut off."""
 
     asked: int = 0
     stored: int = 0
@@ -91,7 +91,7 @@ class Warmer:
             if isinstance(event, Reply):
                 if event.source != "engine":
                     done.hits += 1
-                elif event.answer.finish_reason == "stop":
+                elif event.entry is not None:
                     done.asked += 1
                 else:
                     done.bypassed += 1
