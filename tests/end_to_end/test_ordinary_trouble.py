@@ -34,7 +34,7 @@ async def test_a_port_of_a_server_that_cannot_be_is_named(
     static(house, SimpleNamespace(url="https://host:99999", token=None))
     done = await house.run(*command.split())
     said = everything_in(done)
-    assert (done.code, "`https://host:99999`: Port out of range" in said) == (code, True)
+    assert (done.code, "`https://host:99999`: its host or its port is not valid" in said) == (code, True)
 
 
 @pytest.mark.parametrize("command", ["status", "down", "doctor", "ask hi", "stats", "cache ls"])
