@@ -42,7 +42,8 @@ class Audit:
 
     `raw` is the verifier's probability, 0..1, before labels corrected it; where the policy looks at nothing
     but similarity, that, clipped to 0..1. `doubts` names the guards that doubted. `condensed`: the policy was
-    not asked about `question`, but about what its last turn asks by itself.
+    not asked about `question`, but about what its last turn asks by itself. `judged_by` names whose labels
+    it belongs to: a policy's, or a verifier's.
     """
 
     question: Question
@@ -54,6 +55,7 @@ class Audit:
     doubts: tuple[str, ...]
     at: float
     condensed: bool = False
+    judged_by: str = "verified"
 
 
 class AuditQueue:
@@ -99,13 +101,14 @@ class AuditQueue:
 @dataclass(slots=True)
 class AuditSampler:
     """Puts a `share`, 0..1, of the semantic hits into the queue; `queued` counts them. Where Redis fails, the
-    user is warned, and nothing is raised. `chance` gives numbers from 0 up to 1.
+    user is warned, and nothing is raised. `judged_by` as in `Audit`; `chance` gives numbers from 0 up to 1.
     """
 
     queue: AuditQueue
     share: float
     warn_once: WarnOnce
     chance: Callable[[], float] = random.random
+    judged_by: str = "verified"
     queued: int = field(default=0, init=False)
     #: called after each hit that was queued
     on_queued: Callable[[], None] = field(default=lambda: None, init=False)
@@ -134,6 +137,7 @@ class AuditSampler:
             doubts=verdict.doubts if verdict is not None else (),
             at=now,
             condensed=condensed,
+            judged_by=self.judged_by,
         )
         try:
             await self.queue.add(audit)

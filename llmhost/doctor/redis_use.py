@@ -80,7 +80,7 @@ async def try_worker_user(client: Redis, worker: Redis, config: Config) -> Seque
 async def _check_worker_user(worker: Redis, config: Config, mark: str) -> Check:
     """The operator has just written the key of the flight `mark`."""
     fleet, cache = _names(config)
-    readable = (fleet.trust("verified"), fleet.weights)
+    readable = (fleet.trust(_labels(config, mark)), fleet.weights)
     rights = "give it the rights that docs/worker.md names, and no others"
     trial, failures = cache.flight(mark), _Failures()
     ours = [name for name in keys(config, mark) if name.startswith(f"{config.cache.namespace}:")]
@@ -154,6 +154,11 @@ def _names(config: Config) -> tuple[FleetKeys, NamespaceKeys]:
     return FleetKeys(config.fleet.name, sharded), NamespaceKeys(config.cache.namespace, sharded)
 
 
+def _labels(config: Config, mark: str) -> str:
+    """What the labels are kept by: of another verifier than the usual one, by its id."""
+    return "verified" if config.cache.verifier == "builtin" else mark
+
+
 def keys(config: Config, mark: str) -> Sequence[str]:
     """A key of each name that llmhost uses; where a part of the name varies, it is `mark`."""
     fleet, cache = _names(config)
@@ -170,7 +175,7 @@ def keys(config: Config, mark: str) -> Sequence[str]:
         ),
         *(fleet.ledger_sums("day", 0), fleet.ledger_periods, fleet.rentals, fleet.bills),
         fleet.boots,
-        *(fleet.trust("verified"), fleet.audits("verified")),
+        *(fleet.trust(_labels(config, mark)), fleet.audits(config.cache.policy)),
         *(fleet.judge, fleet.condenser, fleet.trial),
         *(cache.response(mark), cache.metadata(mark), cache.embedding(mark), cache.flight(mark)),
         *(

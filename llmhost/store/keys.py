@@ -138,7 +138,8 @@ class FleetKeys:
         return f"{self.prefix}:ledger:boots"
 
     def trust(self, policy: str) -> str:
-        """Hash: the labels on the hits of a policy. Those of one policy teach nothing about another's."""
+        """Hash: the labels on the hits of a policy, or of a verifier. Those of one teach nothing about
+        another's."""
         return self._of_policy("trust", policy)
 
     def audits(self, policy: str) -> str:

@@ -124,6 +124,7 @@ class Auditor:
     async def _conclude(self, audit: Audit, right: bool, reply: Reply) -> str | None:
         """Records the label; says in words how the threshold was moved by it. A hit of a question that was
         condensed is no label: it may be wrong by what the condenser said, which is not the verifier's fault.
+        Neither is one that another verifier judged.
         """
         await self.cache.count_audit(audit.entry, right=right)
         if not right:  # the same question gets the engine's own answer from now on
@@ -131,7 +132,7 @@ class Auditor:
             if key is not None and reply.answer.finish_reason == "stop" and reply.answer.text.strip():
                 vector = None if audit.condensed else await self.cache.embed(key)
                 await self.cache.store(key, reply.answer, vector)
-        if audit.condensed:
+        if audit.condensed or audit.judged_by != self.labels.policy:
             return None
         change = await self.labels.record(
             Label("audit", right=right, raw=audit.raw, doubts=audit.doubts), self.clock()

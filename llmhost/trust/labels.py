@@ -1,5 +1,6 @@
 """The labels of a fleet, in Redis: a small hash of counts for each policy (similarities of `threshold` are no
-probabilities), without a lifetime: a full Redis evicts answers, never what was learnt from them.
+probabilities) and each verifier, without a lifetime: a full Redis evicts answers, never what was learnt from
+them.
 """
 
 from __future__ import annotations
@@ -38,9 +39,9 @@ _Fields = Mapping[str, str]
 
 
 class Labels:
-    """The labels of one fleet on the hits of one policy. `max_error` is the share of wrong hits over which
-    the threshold is raised; None: the policy has no threshold that moves. `read_only`: for a user who may not
-    run a script on them.
+    """The labels of one fleet on the hits of one policy, or of one verifier: `policy` names either.
+    `max_error` is the share of wrong hits over which the threshold is raised; None: the policy has no
+    threshold that moves. `read_only`: for a user who may not run a script on them.
 
     Every method raises StoreError where Redis is away or will not write, and where what it holds makes no
     sense: a threshold that cannot be known is none.
@@ -55,6 +56,7 @@ class Labels:
         policy: str = "verified",
         read_only: bool = False,
     ) -> None:
+        self.policy = policy
         self._client = client
         self._key = FleetKeys(fleet, is_sharded(client)).trust(policy)
         self._max_error = max_error

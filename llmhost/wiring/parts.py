@@ -513,12 +513,13 @@ class Wiring(AsyncExitStack):
     def _audit_sampler(self) -> AuditSampler | None:
         """What puts a share of the semantic hits into the queue; None where none is wanted."""
         from llmhost.answering.audits import AuditQueue, AuditSampler
+        from llmhost.cache.verifiers.load import labels_name
 
         cache = self._config.cache
         if not cache.audit_share or self._config.redis.cache_only:
             return None
         queue = AuditQueue(self.redis_client(), self._config.fleet.name, cache.policy)
-        return AuditSampler(queue, cache.audit_share, self.warn_once)
+        return AuditSampler(queue, cache.audit_share, self.warn_once, judged_by=labels_name(cache))
 
     async def fleet_model(self) -> FleetModelParts:
         """What the fleet's own model is asked for llmhost itself. Raises StoreError."""

@@ -70,6 +70,7 @@ class CacheParts:
 
     def labels(self, client: Redis) -> Labels:
         """What is found out about semantic hits, and what it teaches."""
+        from llmhost.cache.verifiers.load import labels_name
         from llmhost.trust.labels import Labels
 
         config = self._config.cache
@@ -78,7 +79,7 @@ class CacheParts:
             client,
             self._config.fleet.name,
             max_error=moves,
-            policy=config.policy,
+            policy=labels_name(config),
             read_only=self._config.redis.cache_only,
         )
 

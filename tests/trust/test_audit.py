@@ -153,6 +153,12 @@ async def test_a_wrong_hit_of_a_condensed_question_is_held_against_the_entry_and
     assert await bench.cache.exact(own) is not None
 
 
+async def test_a_hit_that_another_verifier_judged_is_no_label(bench: Bench) -> None:
+    finding = await bench.audit(Speaker(RIGHT, RIGHT), audit=replace(AUDIT, judged_by="another"))
+    assert finding.right is not None
+    assert await bench.tally() == Tally()
+
+
 async def test_the_label_has_the_verifiers_word_and_the_guards_that_doubted(bench: Bench) -> None:
     await bench.audit(Speaker(RIGHT, RIGHT))
     report = await bench.labels.report()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from llmhost.cache.contracts import Verifier
 from llmhost.cache.model_files import named_folder, read_manifest, verify_files
@@ -12,7 +13,10 @@ from llmhost.cache.verifiers.cross_encoder import HINT, SentenceTransformersVeri
 from llmhost.cache.verifiers.manifest import MANIFEST, Manifest, damaged
 from llmhost.errors import ModelError
 
-__all__ = ["BUILTIN", "check_verifier", "load_verifier"]
+if TYPE_CHECKING:
+    from llmhost.config.models import CacheConfig
+
+__all__ = ["BUILTIN", "check_verifier", "labels_name", "load_verifier"]
 
 #: The verifier that llmhost brings, and its folder.
 BUILTIN = "builtin"
@@ -21,6 +25,9 @@ FOLDER = Path(__file__).parent / "builtin"
 #: A larger one beside it, and the package that has it.
 LARGE = "large"
 PACKAGE = "llmhost_verifier"
+
+#: The verifier whose labels were kept before another one's had a name of their own.
+_UNNAMED = "verifier-4afe15d6"
 
 
 def load_verifier(name: str, *, on_progress: Callable[[str], None]) -> Verifier:
@@ -49,6 +56,27 @@ def check_verifier(name: str) -> str:
     for each in {FOLDER, folder}:
         verify_files(each / MANIFEST, Manifest, damaged(each))
     return f"{name} is ready"
+
+
+def labels_name(cache: CacheConfig) -> str:
+    """What the labels on the hits of this policy are kept by: what one verifier's teach is no other's. Reads
+    a small file. A verifier that is missing has the name that is configured."""
+    if cache.policy != "verified":
+        return cache.policy
+    try:
+        found = _id(cache.verifier)
+    except ModelError:
+        found = cache.verifier
+    return cache.policy if found == _UNNAMED else found
+
+
+def _id(name: str) -> str:
+    """That of the verifier that `load_verifier` would give. Raises ModelError."""
+    folder = _folder(name)
+    if folder is None:
+        return name
+    manifest = read_manifest(folder / MANIFEST, Manifest, damaged(folder))
+    return manifest.id if manifest.beside is None else f"{manifest.beside}+{manifest.id}"
 
 
 def _folder(name: str) -> Path | None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from doubles.larger_verifier import make_larger, small_manifest
 
-from llmhost.cache.verifiers.load import FOLDER, check_verifier, load_verifier
+from llmhost.cache.verifiers.load import FOLDER, check_verifier, labels_name, load_verifier
 from llmhost.cache.verifiers.manifest import MODEL
 from llmhost.cache.verifiers.onnx import OnnxVerifier
 from llmhost.config.models import CacheConfig
@@ -105,6 +105,24 @@ def test_without_the_package_the_name_large_is_an_error_that_says_what_to_instal
     with pytest.raises(ModelError, match="`large` is not installed") as error:
         use("large")  # type: ignore[operator]
     assert error.value.hint == "run `pip install 'llmhost[verifier]'`, or set `cache.verifier` to `builtin`"
+
+
+def test_the_labels_of_each_verifier_have_a_name_of_their_own(tmp_path: Path) -> None:
+    larger = str(make_larger(tmp_path, 1.0))
+    named = {name: labels_name(CacheConfig(verifier=name)) for name in ("builtin", larger, "cross-encoder/x")}
+    assert named == {
+        "builtin": "verified",
+        larger: f"{small_manifest().id}+larger",
+        "cross-encoder/x": "cross-encoder/x",
+    }
+    assert labels_name(CacheConfig(policy="threshold", verifier=larger)) == "threshold"
+
+
+def test_labels_of_a_verifier_that_is_missing_are_kept_by_its_configured_name(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(sys.modules, "llmhost_verifier", None)
+    assert labels_name(CacheConfig(verifier="large")) == "large"
 
 
 def test_it_is_slow_and_the_small_one_is_not(tmp_path: Path) -> None:
