@@ -147,6 +147,7 @@ class Answerer:
                 alone=self.under_way == 1,
                 usable=lambda answer: (
                     self._is_usable(answer, asked.question)
+                    and self._is_usable(answer, found_by.question)
                     # A conversation renews no answer of others, and who is served a stale one has to.
                     and (found_by is session or not self._is_stale(answer))
                 ),
@@ -370,8 +371,10 @@ class Answerer:
         )
 
     def _is_usable(self, answer: Answer, question: Question) -> bool:
-        """Whether the answer is not too old, for the question or for this configuration, and not too long."""
-        age_allowed = question.max_age is None or self.clock() - answer.timestamp <= question.max_age
+        """Whether the answer is not too old, for the question, its kind or this configuration, and not too
+        long. What was stored for a question of another kind may be older than this one's kind allows."""
+        ages = [age for age in (question.max_age, question.lifetime) if age is not None]
+        age_allowed = not ages or self.clock() - answer.timestamp <= min(ages)
         until = answer.fresh_until
         is_young = until is None or self.clock() <= until + self.stale_for
         return age_allowed and is_young and question.allows(answer)

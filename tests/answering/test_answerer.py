@@ -710,6 +710,16 @@ async def test_a_hit_says_of_what_kind_its_question_is_by_its_vector(house: Hous
     assert reply_document(reply, REWORDED, explain=False)["kind"] == "changing"
 
 
+@pytest.mark.parametrize(("age", "source"), [(599, "semantic"), (601, "engine")])
+async def test_a_kind_with_a_lifetime_gets_no_older_answer_that_was_stored_for_another_kind(
+    house: House, age: int, source: str
+) -> None:
+    await house.ask(ASKED, engine())
+    looking(house, CHANGING, lifetime="10m")
+    house.now += age
+    assert (await house.ask(replace(REWORDED, settled=False), engine("new"))).source == source
+
+
 async def test_a_question_whose_kind_is_settled_is_not_looked_at_again(house: House) -> None:
     seen = looking(house, CHANGING)
     assert (await house.ask(ASKED, engine())).entry is not None
