@@ -6,6 +6,7 @@ How they were made, what they are worth and what they cannot do is in docs/trust
 from __future__ import annotations
 
 import math
+import os
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -23,6 +24,8 @@ _SAME_WORDS = 0.99
 #: log-odds of 0.4; what the small one gives less is no hit, as the larger one alone is too sure of questions
 #: that are close: "How do I reset my password?", "How do I change my password?"
 _LARGER_FROM = math.log(0.4 / 0.6)
+#: threads; two read a pair in two thirds of the time of one, and more would take cores from the engine
+_LARGER_THREADS = 2
 
 
 class OnnxVerifier:
@@ -32,7 +35,7 @@ class OnnxVerifier:
 
     def __init__(self, folder: Path, larger: Path | None = None) -> None:
         self._small = PairModel(folder)
-        self._large = None if larger is None else PairModel(larger)
+        self._large = None if larger is None else PairModel(larger, min(_LARGER_THREADS, os.cpu_count() or 1))
         self.id = self._small.id
         if self._large is not None:
             if self._large.manifest.beside != self._small.id:

@@ -19,25 +19,34 @@ _ERRORS_ONLY = 3  #: onnxruntime's severity: its warnings are about its own choi
 _LONGEST_TOKEN = 20
 
 
-class PairModel:
-    """The model in a folder; raises ModelError where it is missing or damaged. Several threads may use it."""
+def _session(model: Path, threads: int) -> Any:
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
+    # An idle thread sleeps: it has nothing to wait for between two pairs.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.log_severity_level = _ERRORS_ONLY
+    # Its fallback to other providers prints on stdout.
+    choices: dict[str, Any] = {"providers": ["CPUExecutionProvider"], "enable_fallback": 0}
+    try:
+        return onnxruntime.InferenceSession(str(model), options, **choices)
+    except RuntimeError:
+        if threads == 1:
+            raise
+        return _session(model, threads=1)
 
-    def __init__(self, folder: Path) -> None:
+
+class PairModel:
+    """The model in a folder, which reads a pair on so many `threads`, and on one where no second may be
+    started; raises ModelError where it is missing or damaged. Several threads may use it."""
+
+    def __init__(self, folder: Path, threads: int = 1) -> None:
         self.manifest = read_manifest(
             folder / manifests.MANIFEST, manifests.Manifest, manifests.damaged(folder)
         )
         self.id = self.manifest.id
         try:
             self._tokenizer = load_tokenizer(folder / manifests.TOKENIZER)
-            options = onnxruntime.SessionOptions()
-            options.intra_op_num_threads = options.inter_op_num_threads = 1
-            options.log_severity_level = _ERRORS_ONLY
-            self._session = onnxruntime.InferenceSession(
-                str(folder / manifests.MODEL),
-                options,
-                providers=["CPUExecutionProvider"],
-                enable_fallback=0,  # it prints on stdout
-            )
+            self._session = _session(folder / manifests.MODEL, threads)
         except Exception as error:
             raise manifests.damaged(folder) from error
 
