@@ -414,12 +414,25 @@ def _surroundings() -> dict[str, str]:
     }
 
 
+#: what the parser says of a number, and how we say it
+_PLAIN_WORDS = (
+    (r"Input should be a valid integer\b.*", "give a whole number"),
+    (r"Input should be a valid number\b.*", "give a number"),
+    (r"Input should be greater than or equal to (\S+)", r"give \1 or more"),
+    (r"Input should be less than or equal to (\S+)", r"give \1 or less"),
+    (r"Input should be (greater|less) than (\S+)", r"give a number \1 than \2"),
+    (r"Value error, |\.$", ""),
+)
+
+
 def _usage_error(error: typer.exceptions.TyperException, ctx: Context) -> UsageError:
     option = getattr(error, "option_name", None)
     if hasattr(error, "possibilities"):  # it is a NoSuchOption, which Typer does not export
         message = f"no such option {option}{_did_you_mean(str(option), error.possibilities or [])}"
     else:
-        text = " ".join(error.format_message().split()).removesuffix(".").replace("Value error, ", "")
+        text = " ".join(error.format_message().split())
+        for pattern, words in _PLAIN_WORDS:
+            text = re.sub(pattern, words, text)
         message = text[:1].lower() + text[1:]
     return UsageError(message, hint=f"see `{ctx.command_path.strip()} --help` for its options")
 

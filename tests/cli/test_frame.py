@@ -151,6 +151,22 @@ def test_examples_keep_their_lines_and_other_text_is_wrapped(run: Run) -> None:
 
 
 @pytest.mark.parametrize(
+    ("line", "says"),
+    [
+        ("up --gpus two", "'--gpus': give a whole number"),
+        ("up --gpus 1.5", "'--gpus': give a whole number"),
+        ("up --timeout soon", "'--timeout': give a number"),
+        ("up --timeout -1", "'--timeout': give 0 or more"),
+        ("offers --gpus 0", "'--gpus': give 1 or more"),
+        ("ask hi --threshold 5", "'--threshold': give 1 or less"),
+    ],
+)
+def test_what_is_wrong_with_a_number_is_said_in_plain_words(cli: Run, line: str, says: str) -> None:
+    ran = cli(*line.split())
+    assert (ran.code, ran.stderr.splitlines()[0]) == (2, f"error: invalid value for {says}")
+
+
+@pytest.mark.parametrize(
     ("line", "found"),
     [
         ("llmhost sta", ["status", "stats"]),
