@@ -40,6 +40,8 @@ else:
 
 __all__ = ["App", "Command", "Globals", "Group", "Lazy", "global_options", "globals_of"]
 
+#: what commands are called in tools of the kind
+_ALIASES = {"ps": "status", "ls": "fleets", "rm": "down"}
 _EXAMPLES = "Examples:"
 #: set by the shells' scripts that `--install-completion` writes
 _COMPLETION = "_LLMHOST_COMPLETE"
@@ -201,6 +203,11 @@ class Lazy:
     summary: str
 
 
+def _meant(ctx: Context, name: str) -> str:
+    """The name of the command that is meant by this one."""
+    return name if ctx.parent else _ALIASES.get(name, name)
+
+
 class Group(_Framed, TyperGroup):
     """Commands under a common name."""
 
@@ -240,12 +247,13 @@ class Group(_Framed, TyperGroup):
                 continue
             option = options.get(arg.partition("=")[0])
             if option is None:
-                return arg in self.list_commands(ctx)
+                return _meant(ctx, arg) in self.list_commands(ctx)
             if not option.is_flag and "=" not in arg:
                 next(rest, None)
         return False
 
     def get_command(self, ctx: Context, cmd_name: str) -> AnyCommand | None:
+        cmd_name = _meant(ctx, cmd_name)
         if cmd_name not in self.commands and cmd_name in self.lazy:
             self.commands[cmd_name] = _load(cmd_name, self.lazy[cmd_name].target)
         return super().get_command(ctx, cmd_name)
@@ -255,7 +263,7 @@ class Group(_Framed, TyperGroup):
     ) -> tuple[str | None, AnyCommand | None, list[str]]:
         if args[0] == _DEFAULT:
             return "", self.commands[_DEFAULT], args[1:]  # no name: usage and errors name the group
-        known = self.list_commands(ctx)
+        known, args = self.list_commands(ctx), [_meant(ctx, args[0]), *args[1:]]
         if args[0] not in known:
             raise UsageError(
                 f"no such command {args[0]!r}{_did_you_mean(args[0], known)}",

@@ -147,6 +147,15 @@ def test_examples_keep_their_lines_and_other_text_is_wrapped(run: Run) -> None:
     assert max(len(line) for line in text.splitlines()) <= 80
 
 
+@pytest.mark.parametrize(("alias", "command"), [("ps", "status"), ("ls", "fleets"), ("rm", "down")])
+def test_a_command_answers_to_the_name_that_other_tools_have_for_it(
+    cli: Run, alias: str, command: str
+) -> None:
+    assert cli(alias, "--help") == cli(command, "--help")
+    assert cli("-q", alias, "--help").code == 0
+    assert alias not in cli("--help").stdout.split()
+
+
 # Mistakes on the command line
 
 
