@@ -45,6 +45,7 @@ COMMANDS = {
 HELP = """Host your own LLM on GPUs, behind a semantic cache.
 
 Without a configuration file, it runs on this machine; no account is needed.
+`ps`, `ls` and `rm` are `status`, `fleets` and `down`.
 
 Examples:
   llmhost up --gpus 2

@@ -84,6 +84,11 @@ class Terminal:
             self._process.kill()
         os.close(self._controller)
 
+    def look(self) -> int:
+        """How many characters have come so far."""
+        self._look()
+        return len(self.shown)
+
     def _look(self) -> None:
         with suppress(BlockingIOError, OSError):  # the other side is closed: that is its end
             while piece := os.read(self._controller, 65536):

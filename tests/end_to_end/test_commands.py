@@ -18,6 +18,7 @@ import pytest
 from doubles.ollama_server import Download, OllamaServer
 from doubles.openai_server import OpenAIServer
 from doubles.terminal import Terminal
+from doubles.waiting import until
 from plugins.commands import House, HouseMaker
 
 from llmhost.fleet.known_fleets import KnownFleet, remember_fleet
@@ -221,6 +222,31 @@ async def test_the_cache_can_be_looked_into_and_corrected(static_house: House) -
     await static_house.ok("ask", "What is Redis?")
     assert (await static_house.ok("cache", "clear", "--yes"))["cleared"] == 1
     assert (await static_house.ok("cache", "ls"))["entries"] == []
+
+
+@pytest.mark.parametrize(("command", "shown"), [("status", "static-"), ("stats", "hit ratio")])
+async def test_a_screen_is_refreshed_until_ctrl_c(static_house: House, command: str, shown: str) -> None:
+    terminal = await Terminal.run([sys.executable, "-m", "llmhost", command, "--watch"], os.environ)
+    try:
+        await terminal.until(shown)
+        seen = len(terminal.shown)
+        await until(lambda: terminal.look() > seen)
+        terminal.type("\x03")
+        assert await terminal.end() == 0
+    finally:
+        terminal.close()
+
+
+@pytest.mark.parametrize("command", ["status", "stats"])
+@pytest.mark.parametrize(
+    ("options", "problem"),
+    [(["--watch"], "needs a terminal"), (["--watch", "--json"], "do not go together")],
+)
+async def test_a_screen_to_refresh_needs_a_terminal_of_its_own(
+    house: House, command: str, options: list[str], problem: str
+) -> None:
+    done = await house.run(command, *options)
+    assert (done.code, problem in done.error) == (2, True)
 
 
 async def test_clearing_the_cache_without_a_terminal_wants_a_yes(static_house: House) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import shlex
 import sys
 import time
@@ -22,12 +21,13 @@ from llmhost.cli.output import plain
 from llmhost.cli.running import configured, parse_period, run_async, wired
 from llmhost.cli.stats_view import Stats, goals, picture, row_type, rows_of, show_reconciled, show_rows
 from llmhost.cli.text import clean, counted
+from llmhost.cli.watching import check_watches, watch_screen
 from llmhost.errors import UsageError
 from llmhost.ledger.buckets import DAY, HOUR, MINUTE, Bucket, first_bucket, stretches, stretches_since
 from llmhost.ledger.events import Outcome
 
 if TYPE_CHECKING:
-    from rich.console import Console
+    from rich.console import Console, RenderableType
 
     from llmhost.cache.models import Entry
     from llmhost.config.models import Config
@@ -144,30 +144,26 @@ def _check_sense(prints: Mapping[str, bool], writes: Mapping[str, bool]) -> None
     for first, second in combinations(names, 2):
         if {first, second} not in _TOGETHER:
             raise UsageError(f"{first} and {second} do not go together", hint="leave one of them out")
-    if prints["--watch"] and not sys.stdout.isatty():
-        raise UsageError("--watch needs a terminal", hint="leave it out, to see the figures once")
+    if prints["--watch"]:
+        check_watches()
 
 
 async def _watch(options: Globals, config: Config, since: float, by: By | None, *, everything: bool) -> None:
-    from rich.live import Live
-
     console = options.output.console()
-    with Live(console=console, auto_refresh=False, screen=True, vertical_overflow="crop") as live:
-        top: Sequence[Entry] | None = None
-        looked = 0.0
-        try:
-            while True:
-                if time.monotonic() - looked > _WATCH_TOP:
-                    top, looked = None if everything else (), time.monotonic()
-                made = await _collect(options, config, since, days=by is By.DAY, top=top)
-                top = made.top
-                screen = picture(made, width=console.width, everything=everything)
-                shown = screen if by is None else show_rows(made, by)
-                live.update(shown, refresh=True)
-                await asyncio.sleep(_WATCH)
-        except asyncio.CancelledError:
-            if task := asyncio.current_task():
-                task.uncancel()  # Ctrl-C is how one ends it
+    top: Sequence[Entry] | None = None
+    looked = 0.0
+
+    async def look() -> RenderableType:
+        nonlocal top, looked
+        if time.monotonic() - looked > _WATCH_TOP:
+            top, looked = None if everything else (), time.monotonic()
+        made = await _collect(options, config, since, days=by is By.DAY, top=top)
+        top = made.top
+        return (
+            picture(made, width=console.width, everything=everything) if by is None else show_rows(made, by)
+        )
+
+    await watch_screen(console, look, _WATCH)
 
 
 async def _collect(

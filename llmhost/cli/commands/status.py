@@ -12,18 +12,21 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from llmhost.cli.fleet_view import WorkerOutput, hourly_cost, show_failures, show_workers, worker_output
-from llmhost.cli.frame import globals_of
+from llmhost.cli.frame import Globals, globals_of
 from llmhost.cli.gateway_process import running_gateway
 from llmhost.cli.output import table
-from llmhost.cli.running import asynchronous, configured, say_what_a_toy_is, warn_of_others, wired
+from llmhost.cli.running import configured, run_async, say_what_a_toy_is, warn_of_others, wired
 from llmhost.cli.text import clean, credit, duration, money, percent, spent
-from llmhost.errors import LlmhostError
+from llmhost.cli.watching import check_watches, watch_screen
+from llmhost.errors import LlmhostError, UsageError
 
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from llmhost.config.models import Config
     from llmhost.engines.worker_report import Disk, Gpu, LoadedModel
     from llmhost.fleet.models import Worker
+    from llmhost.fleet.results import Failure
     from llmhost.fleet.workers import Engines
     from llmhost.gateway.background import GatewayRecord
 
@@ -32,6 +35,9 @@ __all__ = ["GpuOutput", "gather_metrics", "show_gpus", "status"]
 
 #: seconds; a worker measures every few, so older metrics say nothing about now
 _STALE = 60.0
+
+#: seconds; how often --watch looks again, at vast.ai too
+_WATCH = 5.0
 
 _COLUMNS = ("worker", "gpu", "busy", "VRAM GB", "°C", "disk GB", "model", "engine")
 _NUMBERS = ("busy", "VRAM GB", "°C", "disk GB")
@@ -184,12 +190,12 @@ def _problems(worker: GpuOutput) -> list[str]:
     return lines
 
 
-@asynchronous
-async def status(
+def status(
     ctx: typer.Context,
     gpu: Annotated[
         bool, typer.Option("--gpu", help="Also show load, memory and temperature of each GPU.")
     ] = False,
+    watch: Annotated[bool, typer.Option("--watch", help="Refresh every 5 s, until Ctrl-C.")] = False,
 ) -> None:
     """Show workers, health and cost.
 
@@ -198,20 +204,67 @@ async def status(
     Examples:
       llmhost status
       llmhost status --gpu
+      llmhost status --watch
       llmhost status --json | jq '.workers[] | select(.ready | not)'
     """
+    options = globals_of(ctx)
+    if watch:
+        _check_watch(options)
+    config = configured(options, lenient=True, header=True)
+    if watch:
+        run_async(_watch(options, config, gpu=gpu))
+        return
+    seen = run_async(_look(options, config, gpu=gpu))
+    for warning in seen.warnings:
+        options.output.warn(warning)
+    options.output.result(seen.output, _show)
+    say_what_a_toy_is(options, config)
+    show_failures(options.output, seen.doubts, done=True)
+
+
+def _check_watch(options: Globals) -> None:
+    if options.json:
+        raise UsageError("--watch and --json do not go together", hint="leave one of them out")
+    check_watches()
+
+
+async def _watch(options: Globals, config: Config, *, gpu: bool) -> None:
+    """What is wrong stands below, as a message beside a screen would not be seen."""
+    from rich.text import Text
+
+    console = options.output.console()
+
+    async def look() -> Text:
+        try:
+            seen = await _look(options, config, gpu=gpu)
+        except LlmhostError as error:
+            return Text(clean(error.message))
+        with console.capture() as shown:
+            _show(seen.output, console)
+        wrong = [*seen.warnings, *(doubt.message for doubt in seen.doubts)]
+        return Text.from_ansi(shown.get()).append("".join(f"\n{clean(line)}" for line in wrong))
+
+    await watch_screen(console, look, _WATCH)
+
+
+@dataclass(frozen=True, slots=True)
+class _Seen:
+    """What one look at the fleet gave."""
+
+    output: StatusOutput
+    warnings: Sequence[str]
+    doubts: Sequence[Failure]
+
+
+async def _look(options: Globals, config: Config, *, gpu: bool) -> _Seen:
     from llmhost.fleet.budget import runway_hours
 
-    options = globals_of(ctx)
-    config = configured(options, lenient=True, header=True)
     async with wired(options, config) as wiring:
         found = await (await wiring.fleet()).status()
         gpus = await gather_metrics(wiring.engines, found.workers) if gpu else None
         switches = await gather_switches(wiring.engines, found.workers)
         await warn_of_others(options, wiring)
         gateway = running_gateway(options, config.fleet.name)
-    for warning in found.warnings:
-        options.output.warn(warning)
     spending, rents = found.spending, wiring.provider.rents
     workers = [
         replace(
@@ -234,12 +287,12 @@ async def status(
         endpoint=None if gateway is None else gateway.url,
         gateway=None if gateway is None else _gateway_output(gateway, wiring.now()),
     )
-    for name, answer in switches.items():
-        if answer != "armed":
-            options.output.warn(f"{name}: {answer}; without it, an unused worker keeps billing")
-    options.output.result(output, _show)
-    say_what_a_toy_is(options, config)
-    show_failures(options.output, found.doubts, done=True)
+    unarmed = [
+        f"{name}: {answer}; without it, an unused worker keeps billing"
+        for name, answer in switches.items()
+        if answer != "armed"
+    ]
+    return _Seen(output, [*found.warnings, *unarmed], found.doubts)
 
 
 @dataclass(frozen=True, slots=True)
