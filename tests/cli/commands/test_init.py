@@ -9,6 +9,7 @@ import resource
 import stat
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -162,9 +163,10 @@ def test_force_overwrites_a_file_and_closes_it_to_others(cli: Cli) -> None:
     assert (written(), stat.S_IMODE(file.stat().st_mode)) == (named(Path.cwd().name), 0o600)
 
 
-@pytest.fixture
+@contextmanager
 def full_disk(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """From when the new text is known, no file may have more than a few bytes."""
+    """From when the new text is known, no file may have more than a few bytes; that of the tests' own output
+    neither, so it is lifted as soon as the command has ended."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     checked = init_command._checked
 
@@ -174,17 +176,21 @@ def full_disk(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         return text
 
     monkeypatch.setattr(init_command, "_checked", and_then_it_is_full)
-    yield
-    resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
-@pytest.mark.usefixtures("full_disk")
 @pytest.mark.parametrize("before", ["mine", None])
-def test_where_there_is_no_room_the_file_stays_as_it_was(cli: Cli, before: str | None) -> None:
+def test_where_there_is_no_room_the_file_stays_as_it_was(
+    cli: Cli, monkeypatch: pytest.MonkeyPatch, before: str | None
+) -> None:
     file = Path("llmhost.yaml")
     if before is not None:
         file.write_text(before)
-    ran = cli("init", "--force")
+    with full_disk(monkeypatch):
+        ran = cli("init", "--force")
     assert (ran.code, "cannot write llmhost.yaml" in ran.stderr) == (2, True)
     assert list(Path.cwd().iterdir()) == ([file.absolute()] if before else [])
     assert before is None or file.read_text() == before
