@@ -6,7 +6,7 @@ It learns from the requests whose kind somebody wrote down (scripts/admission_re
 tests/answering/requests.txt), and from questions of public pairs that the rules call plain (`--pairs` and
 `--open` as in train_verifier.py), which are taken for plain. First it says for each set of requests how well
 a second look that has not seen it would know it, at the bar as it is; then, with `--write`, it learns from
-all. Two minutes on one core; the same data makes the same weights.
+all. Four minutes on one core; the same data makes the same weights.
 """
 
 from __future__ import annotations

@@ -220,7 +220,7 @@ def _arguments(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--open", type=Path, default=None)
     parser.add_argument("--pairs", type=Path, required=True)
     parser.add_argument("--wordnet", type=Path, default=None)
-    parser.add_argument("--out", type=Path, default=None, help="else where users get it from")
+    parser.add_argument("--out", type=Path, default=None, help="instead of the folder that is shipped")
     parser.add_argument("--checkpoint", type=Path, default=Path("verifier.pt"), help="left by a run before")
     parser.add_argument("--limit", type=int, default=None, help="pairs of each source, to try the script out")
     parser.add_argument("--threads", type=int, default=2)

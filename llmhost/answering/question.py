@@ -77,7 +77,8 @@ class Question:
 
     `kind` says whether the answer keeps, `because` in which words that was seen. It is kept for `lifetime`
     seconds, None for the configured time. `exact_only`: it is served to the same text only, and the question
-    is not embedded. `settled` False: no rule and nobody has said of what kind it is, so that its vector may.
+    is not embedded. `settled` False: neither a rule nor a person has said of what
+    kind it is, so its vector may.
 
     `engine` is its kind, `context` in tokens what it is told to read, None where it is not told.
     """

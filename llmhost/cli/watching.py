@@ -22,8 +22,7 @@ def check_watches() -> None:
 
 
 async def watch_screen(console: Console, look: Callable[[], Awaitable[RenderableType]], every: float) -> None:
-    """Shows what each look gives, without flicker, and looks again `every` so many seconds. Ctrl-C ends
-    it."""
+    """Shows what each look gives, without flicker, until Ctrl-C. `every` is the seconds between two looks."""
     from rich.live import Live
 
     with Live(console=console, auto_refresh=False, screen=True, vertical_overflow="crop") as live:

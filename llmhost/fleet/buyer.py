@@ -162,7 +162,7 @@ class Buyer:
 
     async def _wait(self, doubtful: Sequence[Intent], error: LimitInDoubt) -> None:
         """Until it is known of the first of them. Raises the error where it does not wait, or waits too long:
-        a damaged record that cannot be written anew has no date. Raises as `_check_ours` and `Provider.list`.
+        a damaged record that cannot be replaced has no date. Raises as `_check_ours` and `Provider.list`.
         """
         left = await self._doubtful()
         if len(left) < len(doubtful):

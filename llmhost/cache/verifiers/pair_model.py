@@ -36,8 +36,8 @@ def _session(model: Path, threads: int) -> Any:
 
 
 class PairModel:
-    """The model in a folder, which reads a pair on so many `threads`, and on one where no second may be
-    started; raises ModelError where it is missing or damaged. Several threads may use it."""
+    """The model in a folder; raises ModelError where it is missing or damaged. It reads a pair on `threads`
+    threads, on one where no second may be started. Several threads may use it."""
 
     def __init__(self, folder: Path, threads: int = 1) -> None:
         self.manifest = read_manifest(
