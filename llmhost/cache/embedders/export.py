@@ -134,7 +134,8 @@ def _load(name: str, folder: Path) -> Any:
 
 def _write_graph(model: Any, folder: Path) -> list[str]:
     """Writes the graph, optimised once for all, and its weights; returns the names of its inputs."""
-    from llmhost.cache.embedders.onnx import session_options
+    from llmhost.cache.embedders.onnx import THREADS
+    from llmhost.cache.model_session import open_session
     from llmhost.machine.heavy import onnxruntime
 
     raw, optimised = folder / _RAW, str(folder / exports.MODEL)
@@ -147,7 +148,7 @@ def _write_graph(model: Any, folder: Path) -> list[str]:
         options.add_session_config_entry(f"session.optimized_model_external_initializers_{key}", value)
     onnxruntime.InferenceSession(str(raw), options, providers=["CPUExecutionProvider"])
     raw.unlink()
-    session = onnxruntime.InferenceSession(optimised, session_options(), providers=["CPUExecutionProvider"])
+    session = open_session(Path(optimised), THREADS, optimised=True)
     return [node.name for node in session.get_inputs()]
 
 

@@ -5,53 +5,28 @@ Why these settings and no others is in docs/embeddings.md.
 
 from __future__ import annotations
 
-import os
 from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from llmhost.cache.contracts import EmbeddedText
 from llmhost.cache.embedders import exports
 from llmhost.cache.model_input import Features, features, fed_together, is_unicode, load_tokenizer
+from llmhost.cache.model_session import open_session
 from llmhost.errors import ModelError
-from llmhost.machine.heavy import np, onnxruntime
+from llmhost.machine.heavy import np
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["OnnxEmbedder", "session_options"]
+__all__ = ["THREADS", "OnnxEmbedder"]
 
 #: A second thread saves a tenth of a short question's time and a fifth of a long one's; more would take
 #: cores from the engine beside it. The vectors do not depend on it.
-_THREADS = 2
-_ERRORS_ONLY = 3  #: onnxruntime's severity: its warnings are about its own choices
+THREADS = 2
 #: How far from 1 a vector's length may be; float32 arithmetic stays under 1e-6.
 _LENGTH_TOLERANCE = 1e-3
-
-
-def session_options(threads: int = _THREADS) -> Any:
-    """Options of a session that runs a graph as it was saved."""
-    options = onnxruntime.SessionOptions()
-    # Exports are optimised when they are made. This level makes float32 of the default model's weights once,
-    # when it is loaded, and not at each question.
-    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
-    options.intra_op_num_threads = min(threads, os.cpu_count() or 1)
-    options.inter_op_num_threads = 1
-    # An idle thread sleeps: it has nothing to wait for between two questions.
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    options.log_severity_level = _ERRORS_ONLY
-    return options
-
-
-def _session(model: Path) -> Any:
-    """Where no second thread may be started, as under a small limit of processes, it runs on one."""
-    # Its fallback to other providers prints on stdout.
-    choices: dict[str, Any] = {"providers": ["CPUExecutionProvider"], "enable_fallback": 0}
-    try:
-        return onnxruntime.InferenceSession(str(model), session_options(), **choices)
-    except RuntimeError:
-        return onnxruntime.InferenceSession(str(model), session_options(threads=1), **choices)
 
 
 class OnnxEmbedder:
@@ -64,7 +39,7 @@ class OnnxEmbedder:
         self.max_tokens = self.manifest.max_tokens
         try:
             self._tokenizer = load_tokenizer(folder / exports.TOKENIZER)
-            self._session = _session(folder / exports.MODEL)
+            self._session = open_session(folder / exports.MODEL, THREADS, optimised=True)
         except Exception as error:
             raise exports.damaged(folder) from error
 

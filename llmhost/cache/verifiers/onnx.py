@@ -6,7 +6,6 @@ How they were made, what they are worth and what they cannot do is in docs/trust
 from __future__ import annotations
 
 import math
-import os
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -35,7 +34,7 @@ class OnnxVerifier:
 
     def __init__(self, folder: Path, larger: Path | None = None) -> None:
         self._small = PairModel(folder)
-        self._large = None if larger is None else PairModel(larger, min(_LARGER_THREADS, os.cpu_count() or 1))
+        self._large = None if larger is None else PairModel(larger, _LARGER_THREADS)
         self.id = self._small.id
         if self._large is not None:
             if self._large.manifest.beside != self._small.id:

@@ -8,36 +8,19 @@ from typing import Any
 
 from llmhost.cache.model_files import read_manifest
 from llmhost.cache.model_input import fed, is_unicode, load_tokenizer
+from llmhost.cache.model_session import open_session
 from llmhost.cache.verifiers import manifest as manifests
 from llmhost.errors import ModelError
-from llmhost.machine.heavy import onnxruntime
 
 __all__ = ["PairModel"]
 
-_ERRORS_ONLY = 3  #: onnxruntime's severity: its warnings are about its own choices
 #: characters; the longest in the vocabulary. What is too long for any number of such is not even counted.
 _LONGEST_TOKEN = 20
 
 
-def _session(model: Path, threads: int) -> Any:
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
-    # An idle thread sleeps: it has nothing to wait for between two pairs.
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    options.log_severity_level = _ERRORS_ONLY
-    # Its fallback to other providers prints on stdout.
-    choices: dict[str, Any] = {"providers": ["CPUExecutionProvider"], "enable_fallback": 0}
-    try:
-        return onnxruntime.InferenceSession(str(model), options, **choices)
-    except RuntimeError:
-        if threads == 1:
-            raise
-        return _session(model, threads=1)
-
-
 class PairModel:
     """The model in a folder; raises ModelError where it is missing or damaged. It reads a pair on `threads`
-    threads, on one where no second may be started. Several threads may use it."""
+    threads, see `open_session`. Several threads may use it."""
 
     def __init__(self, folder: Path, threads: int = 1) -> None:
         self.manifest = read_manifest(
@@ -46,7 +29,7 @@ class PairModel:
         self.id = self.manifest.id
         try:
             self._tokenizer = load_tokenizer(folder / manifests.TOKENIZER)
-            self._session = _session(folder / manifests.MODEL, threads)
+            self._session = open_session(folder / manifests.MODEL, threads)
         except Exception as error:
             raise manifests.damaged(folder) from error
 
