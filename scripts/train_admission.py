@@ -30,7 +30,7 @@ from verifier.mutations.rewordings import keywords
 from verifier.near_misses import dress
 
 from llmhost.answering.admission import admit
-from llmhost.answering.second_look import KINDS, SecondLook, features, write_second_look
+from llmhost.answering.second_look import FILE, KINDS, SecondLook, features
 from llmhost.cache.contracts import Embedder
 from llmhost.cache.embedders.load import load_embedder
 from llmhost.cache.guards.word_lists import read_sections
@@ -149,6 +149,16 @@ def held_out(rows: Sequence[Row], seen: NDArray[np.float32], held: str, embedder
     )
 
 
+def write(look: SecondLook) -> None:
+    """Takes the place of what the package has; `load_second_look` reads it."""
+    np.savez_compressed(
+        FILE,
+        weights=look.weights.astype(np.float16),
+        bias=look.bias.astype(np.float32),
+        embedder=np.array(look.embedder),
+    )
+
+
 def say(line: str) -> None:
     sys.stdout.write(f"{line}\n")
     sys.stdout.flush()
@@ -173,7 +183,7 @@ def main() -> None:
         f"of {len(others)} public questions that it learnt from, it refuses {refused(look, others, embedder)}"
     )
     if chosen.write:
-        write_second_look(look)
+        write(look)
 
 
 if __name__ == "__main__":

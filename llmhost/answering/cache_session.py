@@ -324,14 +324,12 @@ class CacheSession:
                     await self.sessions.seen(self.question.model, digest)
                 if exact_only or self.question.exact_only:
                     vector = None
-                elif (
-                    vector is None
-                    and (vector := await self._embed()) is not None
-                    and self._look_again(vector)
-                ):
-                    if not self.question.use_cache:
-                        return False
-                    vector = None
+                elif vector is None:
+                    vector = await self._embed()
+                    if vector is not None and self._look_again(vector):
+                        vector = None
+                if not self.question.use_cache:
+                    return False
                 await self.sessions.cache.store(self.key, answer, vector, self.question.lifetime)
                 return True
         return False

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-__all__ = ["KINDS", "SecondLook", "features", "load_second_look", "write_second_look"]
+__all__ = ["FILE", "KINDS", "SecondLook", "features", "load_second_look"]
 
 #: what it tells apart; `plain` is whatever keeps
 KINDS: tuple[Kind, ...] = ("plain", "changing", "acting", "personal", "random")
@@ -34,7 +34,7 @@ _VECTOR = 3.0
 _BAR = 0.5
 _BEGIN, _END = "<", ">"
 _WORD = re.compile(r"[^\W\d_]+(?:'[^\W\d_]+)?|\d+|\?")
-_FILE = Path(__file__).parent / "second_look.npz"
+FILE = Path(__file__).parent / "second_look.npz"
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +59,8 @@ class SecondLook:
         """Of each of `KINDS`."""
         import numpy as np
 
-        odds = np.exp(_logits(features(text, vector) @ self.weights + self.bias))
+        log_odds = features(text, vector) @ self.weights + self.bias
+        odds = np.exp(log_odds - log_odds.max())  # none is too large for a float
         probabilities: NDArray[np.float32] = odds / odds.sum()
         return probabilities
 
@@ -99,30 +100,12 @@ def _slot(part: str) -> int:
     return zlib.crc32(part.encode("utf-8", "replace")) % _SLOTS
 
 
-def _logits(values: NDArray[np.float32]) -> NDArray[np.float32]:
-    """So that the largest exponential is 1."""
-    shifted: NDArray[np.float32] = values - values.max()
-    return shifted
-
-
 @cache
 def load_second_look() -> SecondLook:
     """The one of the package."""
     import numpy as np
 
-    with np.load(_FILE, allow_pickle=False) as file:
+    with np.load(FILE, allow_pickle=False) as file:
         return SecondLook(
             file["weights"].astype(np.float32), file["bias"].astype(np.float32), str(file["embedder"])
         )
-
-
-def write_second_look(look: SecondLook) -> None:
-    """Takes the place of the one of the package."""
-    import numpy as np
-
-    np.savez_compressed(
-        _FILE,
-        weights=look.weights.astype(np.float16),
-        bias=look.bias.astype(np.float32),
-        embedder=np.array(look.embedder),
-    )
