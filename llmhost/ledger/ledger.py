@@ -126,7 +126,8 @@ class Ledger:
         for name in kept:
             if not isinstance(name, (bytes, str)):
                 continue
-            *_, period, start = "", *text(name).rsplit(":", 2)
+            key, _, start = text(name).rpartition(":")
+            period = key.rpartition(":")[2]
             if (at := amount(start)) is not None:
                 starts[period] = min(at, starts.get(period, at))
         if (day := starts.get(DAY.name)) is None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from llmhost import __version__
+from llmhost.cache.verifiers.load import LARGE
 from llmhost.errors import ConfigError
 from llmhost.fleet.providers.vast.identity import WorkerGateway
 from llmhost.machine.paths import expand
@@ -19,9 +20,6 @@ __all__ = ["worker_gateway"]
 
 _CONFIG, _AUTHORITY = "llmhost.yaml", "redis-ca.pem"
 
-#: what of llmhost a verifier needs besides, by its name
-_EXTRAS = {"large": "verifier"}
-
 #: of a section, what is not for a worker: files of this machine, what it may not write, where it listens
 _ENGINE = {"model_path", "threads", "keep_alive"}
 _CACHE = {"judge", "audit_share", "shadow", "conversations"}
@@ -30,7 +28,7 @@ _GATEWAY = {"aliases", "user_header", "max_body", "queue", "queue_timeout"}
 
 def worker_gateway(config: Config) -> WorkerGateway:
     """The files are made, and `redis.ca_file` is read, when a worker is bought."""
-    extra = f"[{_EXTRAS[config.cache.verifier]}]" if config.cache.verifier in _EXTRAS else ""
+    extra = "[verifier]" if config.cache.verifier == LARGE else ""
     package = config.fleet.gateway_package or f"llmhost{extra}=={__version__}"
     return WorkerGateway(package, lambda: _files(config))
 

@@ -16,7 +16,7 @@ from llmhost.errors import ModelError
 if TYPE_CHECKING:
     from llmhost.config.models import CacheConfig
 
-__all__ = ["BUILTIN", "check_verifier", "labels_name", "load_verifier"]
+__all__ = ["BUILTIN", "LARGE", "check_verifier", "labels_name", "load_verifier"]
 
 #: The verifier that llmhost brings, and its folder.
 BUILTIN = "builtin"
