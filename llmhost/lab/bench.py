@@ -6,7 +6,6 @@ What is measured is what serves: the path of a question, with a cache of its own
 from __future__ import annotations
 
 import asyncio
-import math
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import aclosing
@@ -16,6 +15,7 @@ from llmhost.answering.question import Event, Question, Reply
 from llmhost.engines.engine import ChatRequest, Delta, Done
 from llmhost.engines.pool import Upstream
 from llmhost.errors import EngineError, EngineRefused, LlmhostError
+from llmhost.trust.fleet_model import nearest_rank
 
 __all__ = [
     "PUBLISHED",
@@ -99,8 +99,7 @@ class BenchReport:
 
 def percentile_of(samples: Sequence[float], share: float) -> float | None:
     """The nearest-rank percentile; None without samples."""
-    ordered = sorted(samples)
-    return ordered[max(0, math.ceil(share * len(ordered)) - 1)] if ordered else None
+    return nearest_rank(sorted(samples), share) if samples else None
 
 
 @dataclass(eq=False, slots=True, kw_only=True)

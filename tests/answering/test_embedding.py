@@ -5,21 +5,13 @@ from __future__ import annotations
 import pytest
 from doubles.answering_house import House
 from doubles.scripted_pool import ScriptedEngine
-from redis.asyncio import Redis
 
 from llmhost.answering.embedding import embed_by_engine
-from llmhost.cache.service import SemanticCache
 from llmhost.engines.engine import EmbedRequest
 from llmhost.errors import EngineRefused, EngineUnavailable, NoWorkerError
 from llmhost.ledger.events import Outcome
-from llmhost.store.keys import NamespaceKeys
 
 TEXTS = tuple("x" * length for length in range(1, 41))
-
-
-@pytest.fixture
-def house(redis_client: Redis, cache: SemanticCache, keys: NamespaceKeys) -> House:
-    return House(redis_client, cache, keys)
 
 
 async def test_many_texts_are_embedded_in_several_turns_and_counted_together(house: House) -> None:

@@ -27,14 +27,8 @@ from llmhost.store.keys import NamespaceKeys
 if TYPE_CHECKING:
     from plugins.redis_servers import RedisServer
 
-    from llmhost.cache.service import SemanticCache
 
 OtherHouse = Callable[[], House]
-
-
-@pytest.fixture
-def house(redis_client: Redis, cache: SemanticCache, keys: NamespaceKeys) -> House:
-    return House(redis_client, cache, keys)
 
 
 @pytest.fixture

@@ -6,6 +6,7 @@ from collections import Counter
 from dataclasses import replace
 
 import pytest
+from doubles.stats import TARGETS
 
 from llmhost.ledger.buckets import MINUTE, Bucket, bucket_of, stretches
 from llmhost.ledger.events import Outcome
@@ -13,7 +14,6 @@ from llmhost.ledger.model import Price
 from llmhost.ledger.rentals import Rental
 from llmhost.ledger.report import (
     Report,
-    Targets,
     asker_use,
     make_point,
     make_report,
@@ -23,14 +23,6 @@ from llmhost.ledger.report import (
 )
 from llmhost.ledger.totals import Totals
 
-TARGETS = Targets(
-    hit_ratio=0.70,
-    hit_latency=0.1,
-    miss_latency=5.0,
-    cost_per_query=0.001,
-    cost_reduction=0.81,
-    up_time=0.995,
-)
 HOUR = 3_600.0
 
 
