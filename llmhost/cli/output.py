@@ -20,7 +20,17 @@ if TYPE_CHECKING:
 
     from llmhost.cli.markdown import MarkdownStream
 
-__all__ = ["LiveProgress", "Output", "PlainProgress", "Progress", "fitted", "pairs", "plain", "table"]
+__all__ = [
+    "LiveProgress",
+    "Output",
+    "PlainProgress",
+    "Progress",
+    "fitted",
+    "is_terminal",
+    "pairs",
+    "plain",
+    "table",
+]
 
 Model = TypeVar("Model")
 
@@ -49,6 +59,7 @@ class Output:
         #: whether stdout already holds this command's JSON object; there may only be one.
         self.printed = False
         self._live: Console | None = None
+        self._kept: list[str] | None = None
         self._has_status = False
         self._filter = TextFilter()
         self._markdown: MarkdownStream | None = None
@@ -85,7 +96,7 @@ class Output:
         Markdown."""
         self.status("")
         text = self._filter.feed(piece)
-        if _is_terminal(sys.stdout):
+        if is_terminal(sys.stdout):
             if self._markdown is None:
                 from llmhost.cli.markdown import MarkdownStream
 
@@ -112,7 +123,7 @@ class Output:
     def status(self, text: str) -> None:
         """A line on the terminal that goes when anything else is printed, or with an empty text. Nothing
         where stderr is no terminal, and with ``--quiet``."""
-        if (text or self._has_status) and not self.quiet and _is_terminal(sys.stderr):
+        if (text or self._has_status) and not self.quiet and is_terminal(sys.stderr):
             self._has_status = bool(text)
             with suppress(OSError):
                 shown = shortened(clean(text), _columns(sys.stderr) - 1)  # of two lines, one would stay
@@ -154,7 +165,7 @@ class Output:
 
         if self.quiet:
             yield Progress()
-        elif _is_terminal(sys.stderr):
+        elif is_terminal(sys.stderr):
             self._live = _console(sys.stderr)
             try:
                 with LiveProgress(self._live) as progress:
@@ -164,7 +175,20 @@ class Output:
         else:
             yield PlainProgress(self._say)
 
+    @contextmanager
+    def kept(self) -> Iterator[list[str]]:
+        """Within the block, messages go to the list that it gives, for a screen that would hide them."""
+        kept: list[str] = []
+        self._kept = kept
+        try:
+            yield kept
+        finally:
+            self._kept = None
+
     def _say(self, text: str) -> None:
+        if self._kept is not None:
+            self._kept.append(text)
+            return
         self.status("")
         # The reader of stderr may be gone, or the disk full that it is written to; the work goes on.
         with suppress(OSError):
@@ -229,14 +253,15 @@ def _json_text(value: Any, *, ascii_only: bool, indent: int | None) -> str:
     return re.sub("[\x7f-\x9f]", lambda match: f"\\u{ord(match[0]):04x}", text)
 
 
-def _is_terminal(stream: TextIO) -> bool:
+def is_terminal(stream: TextIO) -> bool:
+    """Whether it obeys what moves its cursor."""
     return stream.isatty() and os.environ.get("TERM") != "dumb"
 
 
 def _colour(stream: TextIO) -> bool:
     if os.environ.get("NO_COLOR"):
         return False
-    return bool(os.environ.get("FORCE_COLOR")) or _is_terminal(stream)
+    return bool(os.environ.get("FORCE_COLOR")) or is_terminal(stream)
 
 
 def _width(stream: TextIO) -> int | None:
@@ -259,7 +284,7 @@ def _columns(terminal: TextIO) -> int:
 
 def fitted(text: str, stream: TextIO) -> str:
     """`text` as this stream shows it: broken between words on a terminal, as it is elsewhere."""
-    return wrapped(text, _columns(stream)) if _is_terminal(stream) else text
+    return wrapped(text, _columns(stream)) if is_terminal(stream) else text
 
 
 def _console(stream: TextIO) -> Console:
@@ -267,7 +292,7 @@ def _console(stream: TextIO) -> Console:
 
     return Console(
         file=stream,
-        force_terminal=_colour(stream) or _is_terminal(stream),
+        force_terminal=_colour(stream) or is_terminal(stream),
         no_color=not _colour(stream),
         width=_width(stream),
         markup=False,

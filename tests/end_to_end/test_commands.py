@@ -224,7 +224,7 @@ async def test_the_cache_can_be_looked_into_and_corrected(static_house: House) -
     assert (await static_house.ok("cache", "ls"))["entries"] == []
 
 
-@pytest.mark.parametrize(("command", "shown"), [("status", "static-"), ("stats", "hit ratio")])
+@pytest.mark.parametrize(("command", "shown"), [("status", "static-"), ("stats", "The last 24h")])
 async def test_a_screen_is_refreshed_until_ctrl_c(static_house: House, command: str, shown: str) -> None:
     terminal = await Terminal.run([sys.executable, "-m", "llmhost", command, "--watch"], os.environ)
     try:
@@ -233,6 +233,7 @@ async def test_a_screen_is_refreshed_until_ctrl_c(static_house: House, command: 
         await until(lambda: terminal.look() > seen)
         terminal.type("\x03")
         assert await terminal.end() == 0
+        assert {screen.count(shown) for screen in terminal.shown.split("\x1b[H")[2:]} == {1}
     finally:
         terminal.close()
 

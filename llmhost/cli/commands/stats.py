@@ -163,7 +163,7 @@ async def _watch(options: Globals, config: Config, since: float, by: By | None, 
             picture(made, width=console.width, everything=everything) if by is None else show_rows(made, by)
         )
 
-    await watch_screen(console, look, _WATCH)
+    await watch_screen(options.output, look, _WATCH)
 
 
 async def _collect(

@@ -229,22 +229,22 @@ def _check_watch(options: Globals) -> None:
 
 
 async def _watch(options: Globals, config: Config, *, gpu: bool) -> None:
-    """What is wrong stands below, as a message beside a screen would not be seen."""
     from rich.text import Text
 
-    console = options.output.console()
-
     async def look() -> Text:
+        seen = await _look(options, config, gpu=gpu)
+        for warning in seen.warnings:
+            options.output.warn(warning)
         try:
-            seen = await _look(options, config, gpu=gpu)
+            show_failures(options.output, seen.doubts, done=True)
         except LlmhostError as error:
-            return Text(clean(error.message))
-        with console.capture() as shown:
-            _show(seen.output, console)
-        wrong = [*seen.warnings, *(doubt.message for doubt in seen.doubts)]
-        return Text.from_ansi(shown.get()).append("".join(f"\n{clean(line)}" for line in wrong))
+            options.output.error(error.message, error.hint)
+        page = options.output.console()  # what is drawn on that of the screen has the last look below it
+        with page.capture() as shown:
+            _show(seen.output, page)
+        return Text.from_ansi(shown.get())
 
-    await watch_screen(console, look, _WATCH)
+    await watch_screen(options.output, look, _WATCH)
 
 
 @dataclass(frozen=True, slots=True)
