@@ -83,6 +83,14 @@ class CacheParts:
             read_only=self._config.redis.cache_only,
         )
 
+    def check_labels(self) -> None:
+        """Raises ModelError where nobody here knows whose labels they are, as the verifier is missing: a
+        gateway on another machine may have it, and labels."""
+        from llmhost.cache.verifiers.load import verifier_id
+
+        if self._config.cache.policy == "verified":
+            verifier_id(self._config.cache.verifier)
+
     def sessions(
         self,
         client: Redis,

@@ -16,7 +16,7 @@ from llmhost.errors import ModelError
 if TYPE_CHECKING:
     from llmhost.config.models import CacheConfig
 
-__all__ = ["BUILTIN", "LARGE", "check_verifier", "labels_name", "load_verifier"]
+__all__ = ["BUILTIN", "LARGE", "check_verifier", "labels_name", "load_verifier", "verifier_id"]
 
 #: The verifier that llmhost brings, and its folder.
 BUILTIN = "builtin"
@@ -64,13 +64,13 @@ def labels_name(cache: CacheConfig) -> str:
     if cache.policy != "verified":
         return cache.policy
     try:
-        found = _id(cache.verifier)
+        found = verifier_id(cache.verifier)
     except ModelError:
         found = cache.verifier
     return cache.policy if found == _UNNAMED else found
 
 
-def _id(name: str) -> str:
+def verifier_id(name: str) -> str:
     """That of the verifier that `load_verifier` would give. Raises ModelError."""
     folder = _folder(name)
     if folder is None:

@@ -223,6 +223,7 @@ async def show_calibration(ctx: typer.Context) -> None:
     options = globals_of(ctx)
     config = configured(options, header=True)
     async with wired(options, config) as wiring:
+        wiring.caches.check_labels()
         report = await wiring.caches.labels(await wiring.redis()).report()
     confidence, calibration = config.cache.confidence, calibrate(report)
     now = thresholds(config.cache).raised(calibration.raised)
@@ -294,6 +295,7 @@ def _labels_table(labels: Mapping[str, Mapping[LabelSource, Tally]]) -> Table:
 
 async def _reset_calibration(options: Globals, config: Config) -> None:
     async with wired(options, config) as wiring:
+        wiring.caches.check_labels()
         forgotten = await wiring.caches.labels(await wiring.redis()).reset()
     words = f"forgot {counted(forgotten, 'label')}: the verifier counts as it was shipped"
     options.output.result({"forgotten": forgotten}, lambda _, console: console.print(words))

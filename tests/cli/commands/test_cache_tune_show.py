@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -205,6 +206,20 @@ def test_without_labels_there_is_nothing_to_show(store: Any, redis_server: Redis
     configure(redis_server, policy="threshold")
     unused = "The policy is `threshold`: it uses none of this."
     assert cli("cache", "tune", "show").stdout.splitlines() == [unused, *lines]
+
+
+@pytest.mark.parametrize("command", [("show",), ("reset", "--yes")])
+def test_of_a_verifier_that_is_missing_here_nobody_says_that_there_are_no_labels(
+    store: Any,
+    redis_server: RedisServer,
+    cli: Cli,
+    monkeypatch: pytest.MonkeyPatch,
+    command: tuple[str, ...],
+) -> None:
+    configure(redis_server, verifier="large")
+    monkeypatch.setitem(sys.modules, "llmhost_verifier", None)
+    ran = cli("cache", "tune", *command)
+    assert (ran.code, ran.stdout, "`large` is not installed" in ran.stderr) == (1, "", True)
 
 
 def test_what_was_learnt_is_shown_in_words(store: Any, cli: Cli) -> None:
